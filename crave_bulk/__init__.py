@@ -1,0 +1,54 @@
+"""Bulk writes you can trust from a notebook.
+
+A Polars DataFrame goes in; one set-based transaction is applied to SQLite or PostgreSQL; and every
+single row is accounted for::
+
+    import crave_bulk as cb
+
+    class Foods(cb.Table):
+        food_id: int = cb.field(key=True)
+        name: str = cb.field(unique=True)
+
+    with cb.connect("sqlite:///crave.db") as db:
+        db.create(Foods)
+        report = db.upsert(Foods, frame, on_reject="keep")
+"""
+
+from crave_bulk.database import Database, connect
+from crave_bulk.embedded import embedded_postgres
+from crave_bulk.errors import (
+    BulkError,
+    ConnectionFailed,
+    ConstraintViolated,
+    ContractError,
+    DatabaseBusy,
+    DatabaseError,
+    DatabaseFull,
+    PermissionRefused,
+    ReadOnlyDatabase,
+    RejectedRows,
+    TableNotFound,
+)
+from crave_bulk.report import Report
+from crave_bulk.table import Table, field
+
+__all__ = [
+    "BulkError",
+    "ConnectionFailed",
+    "ConstraintViolated",
+    "ContractError",
+    "Database",
+    "DatabaseBusy",
+    "DatabaseError",
+    "DatabaseFull",
+    "PermissionRefused",
+    "ReadOnlyDatabase",
+    "RejectedRows",
+    "Report",
+    "Table",
+    "TableNotFound",
+    "connect",
+    "embedded_postgres",
+    "field",
+]
+__version__ = "0.1.0"

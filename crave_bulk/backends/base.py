@@ -1,0 +1,192 @@
+"""What differs between databases: one `Backend` a database, as small as it can be.
+
+A new database is one new file here. Everything else in crave_bulk is one code path for all.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import adbc_driver_manager
+
+from crave_bulk.backends.codec import Codec
+from crave_bulk.errors import BulkError
+from crave_bulk.table import Column, Contract, TableName
+
+
+@dataclass(frozen=True, slots=True)
+class MergeParts:
+    """What a merge statement is made of; every name in it is quoted already.
+
+    Attributes:
+        target: the table that is written.
+        source: a sub-query over the staging table whose columns are named and typed as the target's.
+        key: the key columns.
+        insert: the columns of a new row.
+        update: the columns that an existing row takes over.
+        compare: the columns that decide whether an existing row changes at all, each with the form in
+            which two of its values can be compared.
+        returning: what is read back of each written row: SQL form, column, and name in the result.
+    """
+
+    target: str
+    source: str
+    key: tuple[str, ...]
+    insert: tuple[str, ...]
+    update: tuple[str, ...]
+    compare: tuple[tuple[str, str], ...]
+    returning: tuple[tuple[str, str, str], ...]
+
+
+class Backend(ABC):
+    """One kind of database: its connections, types, errors and dialect."""
+
+    name: str
+    label: str  # the URL without its password, for people
+    begin: str
+    in_memory: bool
+    concurrent: bool  # other writers can come between a check and the merge
+    driver_error: type[Exception] = adbc_driver_manager.Error
+    stage_options: dict[str, str] = {}  # noqa: RUF012 - the driver's statement options, never changed
+
+    @abstractmethod
+    def connect(self) -> Any:
+        """Open one more ADBC connection, ready for use."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what the connections share."""
+
+    @abstractmethod
+    def table(self, name: TableName) -> str:
+        """Quote the name of a table.
+
+        Args:
+            name: the name in parts.
+
+        Returns:
+            The quoted name.
+        """
+
+    @abstractmethod
+    def codec(self, column: Column) -> Codec:
+        """Choose how a column's values travel.
+
+        Args:
+            column: a column of a contract.
+
+        Returns:
+            Its codec.
+
+        Raises:
+            ContractError: the database has no exact form for the dtype.
+        """
+
+    @abstractmethod
+    def error(self, cause: Exception) -> BulkError:
+        """Translate a driver's error.
+
+        Args:
+            cause: what the driver raised.
+
+        Returns:
+            The error of `crave_bulk.errors` to raise from it.
+        """
+
+    @abstractmethod
+    def merge(self, parts: MergeParts) -> str:
+        """Write the statement that inserts new rows and updates changed ones.
+
+        Args:
+            parts: what to write where.
+
+        Returns:
+            One statement that reads back, per written row, `parts.returning` and ``inserted``: true,
+            false, or NULL where the database cannot tell but a lock makes the classification exact.
+        """
+
+    def prepare(self, contract: Contract) -> list[str]:  # noqa: ARG002
+        """Write what must run before a table is created.
+
+        Args:
+            contract: the table to come.
+
+        Returns:
+            The statements, often none.
+        """
+        return []
+
+    def codecs(self, contract: Contract) -> dict[str, Codec]:
+        """Choose the codec of every column.
+
+        Args:
+            contract: the table.
+
+        Returns:
+            The codecs by column name, in order.
+        """
+        return {column.name: self.codec(column) for column in contract.columns}
+
+
+def on_conflict_merge(parts: MergeParts, inserted: str) -> str:
+    """Write a merge as ``INSERT … ON CONFLICT DO UPDATE``, which SQLite and every PostgreSQL take.
+
+    Args:
+        parts: what to write where.
+        inserted: SQL over the written row that tells a new row from an updated one.
+
+    Returns:
+        One statement; a row that would not change is neither written nor read back.
+
+    Example:
+        >>> parts = MergeParts('"foods"', 'SELECT s.c0 AS "id", s.c1 AS "name" FROM stage AS s',
+        ...     ('"id"',), ('"id"', '"name"'), ('"name"',), (('"name"', "{}"),), (("{}", '"id"', "c0"),))
+        >>> print(on_conflict_merge(parts, "NULL"))
+        INSERT INTO "foods" AS t ("id", "name")
+        SELECT "id", "name" FROM (SELECT s.c0 AS "id", s.c1 AS "name" FROM stage AS s) AS s WHERE true
+        ON CONFLICT ("id") DO UPDATE SET "name" = excluded."name"
+        WHERE t."name" IS DISTINCT FROM excluded."name"
+        RETURNING "id" AS c0, NULL AS inserted
+    """
+    action = "DO NOTHING"
+    if parts.compare:
+        sets = ", ".join(f"{name} = excluded.{name}" for name in parts.update)
+        action = f"DO UPDATE SET {sets}\nWHERE {differs(parts, 'excluded')}"
+    # WHERE true: without it SQLite reads ON as the join of the SELECT.
+    return (
+        f"INSERT INTO {parts.target} AS t ({', '.join(parts.insert)})\n"
+        f"SELECT {', '.join(parts.insert)} FROM ({parts.source}) AS s WHERE true\n"
+        f"ON CONFLICT ({', '.join(parts.key)}) {action}\n"
+        f"RETURNING {read_back(parts)}, {inserted} AS inserted"
+    )
+
+
+def differs(parts: MergeParts, new: str) -> str:
+    """Write the condition under which an existing row changes, NULL counting as a value.
+
+    Args:
+        parts: what to write where.
+        new: the alias of the new row; the existing one is ``t``.
+
+    Returns:
+        One boolean expression.
+    """
+    return " OR ".join(
+        f"{form.format(f't.{name}')} IS DISTINCT FROM {form.format(f'{new}.{name}')}"
+        for name, form in parts.compare
+    )
+
+
+def read_back(parts: MergeParts, prefix: str = "") -> str:
+    """Write what a merge reads back of each row.
+
+    Args:
+        parts: what to write where.
+        prefix: ``t.`` in a ``MERGE``; none in an ``INSERT``, where SQLite knows no alias.
+
+    Returns:
+        A select list.
+    """
+    return ", ".join(f"{form.format(prefix + name)} AS {short}" for form, name, short in parts.returning)

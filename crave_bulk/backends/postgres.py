@@ -1,0 +1,369 @@
+"""PostgreSQL 15 and later, through libpq."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+import adbc_driver_manager
+import adbc_driver_manager.dbapi
+import adbc_driver_postgresql
+import polars as pl
+
+from crave_bulk import sql
+from crave_bulk.backends.base import Backend, MergeParts, differs, on_conflict_merge, read_back
+from crave_bulk.backends.codec import (
+    Codec,
+    Refusal,
+    any_bad,
+    decimal_refusals,
+    inner_dtype,
+    json_form,
+    sub_microsecond,
+    text_form,
+    unsupported,
+)
+from crave_bulk.errors import BulkError, ConnectionFailed, ContractError, database_error
+from crave_bulk.table import Column, Contract, TableName
+
+_MERGE_RETURNS_ACTION = 17  # the major version that brought MERGE … RETURNING merge_action()
+_LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer names off without an error
+_LARGEST = 2**63 - 1
+
+_INTEGERS: dict[type[pl.DataType], str] = {
+    pl.Int8: "smallint",
+    pl.Int16: "smallint",
+    pl.Int32: "integer",
+    pl.Int64: "bigint",
+    pl.UInt8: "smallint",
+    pl.UInt16: "integer",
+    pl.UInt32: "bigint",
+    pl.UInt64: "bigint",
+}
+_NATIVE: dict[type[pl.DataType], str] = {
+    pl.Boolean: "boolean",
+    pl.Float32: "real",
+    pl.Float64: "double precision",
+    pl.Binary: "bytea",
+}
+_WIRE: dict[str, pl.DataType] = {"smallint": pl.Int16(), "integer": pl.Int32(), "bigint": pl.Int64()}
+
+# PostgreSQL's calendar ends and its text has no NUL; https://www.postgresql.org/docs/current/datatype-datetime.html
+_NUL = Refusal(
+    "holds a NUL character, which PostgreSQL's text cannot", lambda x: x.str.contains("\0", literal=True)
+)
+_YEARS = Refusal("is outside the years 1 to 9999", lambda x: ~x.dt.year().is_between(1, 9999))
+
+
+class Postgres(Backend):
+    """A PostgreSQL database, by its libpq URI."""
+
+    name = "postgresql"
+    begin = "BEGIN"
+    in_memory = False
+    concurrent = True
+
+    def __init__(self, url: str) -> None:
+        self.label = without_password(url)
+        self._secrets = _secrets(url)
+        try:
+            database = adbc_driver_postgresql.connect(url)
+            self._keeper = adbc_driver_manager.AdbcConnection(database)
+        except adbc_driver_manager.Error as error:
+            raise ConnectionFailed(
+                f"cannot connect to {self.label}: {self._clean(str(error))}: check the host, the port, the "
+                "database and the login"
+            ) from None  # the driver's error may hold the URL with its password
+        self._database = adbc_driver_manager.dbapi._SharedDatabase(database)
+        self.version = self._version()
+
+    def _version(self) -> int:
+        connection = self.connect()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('server_version_num')::int / 10000")
+            version = int(cursor.fetchone()[0])
+        connection.close()
+        return version
+
+    def connect(self) -> Any:
+        """Open one more connection to the same database."""
+        raw = adbc_driver_manager.AdbcConnection(self._database._db)
+        return adbc_driver_manager.dbapi.Connection(self._database, raw, autocommit=True)
+
+    def close(self) -> None:
+        """Close the kept connection."""
+        self._keeper.close()
+        self._database.close()
+
+    def table(self, name: TableName) -> str:
+        """Quote a table's name, with its schema where it has one.
+
+        Args:
+            name: the name in parts.
+
+        Returns:
+            The quoted name.
+
+        Raises:
+            ContractError: a part is longer than PostgreSQL's names can be.
+        """
+        parts = [part for part in (name.schema, name.table) if part]
+        return ".".join(sql.quote(_short(part)) for part in parts)
+
+    def prepare(self, contract: Contract) -> list[str]:
+        """Create the schema that a table lives in.
+
+        Args:
+            contract: the table to come.
+
+        Returns:
+            One statement where the table's name is qualified.
+        """
+        schema = contract.name.schema
+        return [f"CREATE SCHEMA IF NOT EXISTS {sql.quote(_short(schema))}"] if schema else []
+
+    def codec(self, column: Column) -> Codec:
+        """Choose the type of a column and how its values get there.
+
+        Args:
+            column: a column of a contract.
+
+        Returns:
+            Its codec.
+
+        Raises:
+            ContractError: there is no exact form for the dtype, or the name is too long.
+        """
+        _short(column.name)
+        return _codec(column)
+
+    def error(self, cause: Exception) -> BulkError:
+        """Translate a driver's error by its SQLSTATE.
+
+        Args:
+            cause: what the driver raised.
+
+        Returns:
+            The error to raise from it.
+        """
+        details = {
+            key: value.decode(errors="replace") for key, value in getattr(cause, "details", None) or []
+        }
+        message = details.get("PG_DIAG_MESSAGE_PRIMARY") or self._clean(str(cause))
+        if detail := details.get("PG_DIAG_MESSAGE_DETAIL"):
+            message = f"{message} ({detail.rstrip('.')})"
+        code = getattr(cause, "sqlstate", None) or ""
+        return database_error(code, message, details.get("PG_DIAG_CONSTRAINT_NAME"))
+
+    def merge(self, parts: MergeParts) -> str:
+        """Write the merge: ``MERGE`` where it can read back, which is also the faster of the two.
+
+        Args:
+            parts: what to write where.
+
+        Returns:
+            One statement.
+
+        Example:
+            >>> parts = MergeParts('"foods"', 'SELECT s.c0::uuid AS "id", s.c1 AS "n" FROM stage AS s',
+            ...     ('"id"',), ('"id"', '"n"'), ('"n"',), (('"n"', "{}"),), (("{}::text", '"id"', "c0"),))
+            >>> print(merge_statement(parts))
+            MERGE INTO "foods" AS t
+            USING (SELECT s.c0::uuid AS "id", s.c1 AS "n" FROM stage AS s) AS s ON t."id" = s."id"
+            WHEN MATCHED AND (t."n" IS DISTINCT FROM s."n") THEN UPDATE SET "n" = s."n"
+            WHEN NOT MATCHED THEN INSERT ("id", "n") VALUES (s."id", s."n")
+            RETURNING t."id"::text AS c0, merge_action() = 'INSERT' AS inserted
+        """
+        if self.version >= _MERGE_RETURNS_ACTION:
+            return merge_statement(parts)
+        # xmax is zero in a row version that no transaction has replaced or locked: a new row.
+        return on_conflict_merge(parts, inserted="xmax = 0")
+
+    def _clean(self, text: str) -> str:
+        """Take passwords and the driver's wrapping out of a message."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        text = re.sub(r"^[A-Z_]+: (\[libpq\] )?", "", text.strip())
+        return " ".join(text.removeprefix("Failed to connect: ").split())
+
+
+def merge_statement(parts: MergeParts) -> str:
+    """Write a ``MERGE`` that reads back what it did; needs PostgreSQL 17.
+
+    Args:
+        parts: what to write where.
+
+    Returns:
+        One statement; a row that would not change is neither written nor read back.
+    """
+    match = " AND ".join(f"t.{name} = s.{name}" for name in parts.key)
+    sets = ", ".join(f"{name} = s.{name}" for name in parts.update)
+    matched = f"WHEN MATCHED AND ({differs(parts, 's')}) THEN UPDATE SET {sets}\n" if parts.compare else ""
+    return (
+        f"MERGE INTO {parts.target} AS t\n"
+        f"USING ({parts.source}) AS s ON {match}\n"
+        f"{matched}"
+        f"WHEN NOT MATCHED THEN INSERT ({', '.join(parts.insert)}) "
+        f"VALUES ({', '.join(f's.{name}' for name in parts.insert)})\n"
+        f"RETURNING {read_back(parts, 't.')}, merge_action() = 'INSERT' AS inserted"
+    )
+
+
+def _codec(column: Column) -> Codec:
+    dtype, options = column.dtype, column.options
+    if isinstance(dtype, pl.String):
+        if options.uuid:
+            return Codec("uuid", dtype, stage="{}::uuid", read="{}::text")
+        if options.json:
+            return _json_column(Codec("json", dtype, refusals=(_NUL,)))
+        return Codec("text", dtype, refusals=(_NUL,))
+    if isinstance(dtype, pl.List):
+        return _list_codec(column, inner_dtype(dtype))
+    if isinstance(dtype, pl.Struct):
+        return _json_column(json_form(dtype))
+    return _scalar(dtype)
+
+
+def _scalar(dtype: pl.DataType) -> Codec:
+    if sql_type := _INTEGERS.get(type(dtype)):
+        wire = _WIRE[sql_type]
+        too_large = Refusal(f"is above {_LARGEST}, the largest bigint", lambda x: x > _LARGEST)
+        refusals = (too_large,) if isinstance(dtype, pl.UInt64) else ()
+        return Codec(sql_type, wire, lambda x: x.cast(wire), lambda x: x.cast(dtype), refusals=refusals)
+    if sql_type := _NATIVE.get(type(dtype)):
+        return Codec(sql_type, dtype)
+    match dtype:
+        case pl.Date():
+            return Codec("date", dtype, refusals=(_YEARS,))
+        case pl.Time():
+            return Codec("time", dtype, refusals=sub_microsecond(dtype))
+        case pl.Datetime():
+            return _moment(dtype)
+        case pl.Duration():
+            # Polars cannot read an interval back, so it is asked for as a number of microseconds.
+            return Codec(
+                "interval",
+                pl.Duration("us"),
+                lambda x: x.cast(pl.Duration("us")),
+                lambda x: x.cast(dtype),
+                read="(EXTRACT(EPOCH FROM {}) * 1000000)::bigint",
+                refusals=sub_microsecond(dtype),
+            )
+        case pl.Decimal():
+            return Codec(
+                f"numeric({dtype.precision}, {dtype.scale})",
+                pl.String(),
+                lambda x: x.cast(pl.String),
+                lambda x: x.cast(dtype),
+                stage=f"{{}}::numeric({dtype.precision}, {dtype.scale})",
+                read="{}::text",
+                refusals=decimal_refusals(dtype),
+            )
+        case pl.Enum() | pl.Categorical():
+            return Codec(
+                "text",
+                pl.String(),
+                lambda x: x.cast(pl.String),
+                lambda x: x.cast(dtype),
+                refusals=(_nul_category(),),
+            )
+    raise unsupported(dtype)
+
+
+def _nul_category() -> Refusal:
+    return replace(_NUL, bad=lambda x: _NUL.bad(x.cast(pl.String)))
+
+
+def _moment(dtype: pl.Datetime) -> Codec:
+    zone = dtype.time_zone
+    wire = pl.Datetime("us", "UTC" if zone else None)
+
+    def encode(x: pl.Expr) -> pl.Expr:
+        moment = x.cast(pl.Datetime("us", zone))
+        return moment.dt.convert_time_zone("UTC") if zone else moment
+
+    def decode(x: pl.Expr) -> pl.Expr:
+        return (x.dt.convert_time_zone(zone) if zone else x).cast(dtype)
+
+    sql_type = "timestamptz" if zone else "timestamp"
+    return Codec(sql_type, wire, encode, decode, refusals=(*sub_microsecond(dtype), _YEARS))
+
+
+def _list_codec(column: Column, inner: pl.DataType) -> Codec:
+    """Store a list as an array where its elements have an exact form in one, else as JSON."""
+    if column.options.json or isinstance(inner, pl.List | pl.Struct | pl.Duration | pl.Array):
+        return _json_column(json_form(column.dtype))
+    element = Codec("uuid", inner) if column.options.uuid else _scalar_or_text(inner)
+    encode, decode, dtype = element.encode, element.decode, element.wire
+    read = "{}"
+    if isinstance(inner, pl.Time | pl.Decimal) or column.options.uuid:
+        form = text_form(inner)
+        encode, decode, dtype = (form.encode, form.decode, form.wire) if form else (encode, decode, dtype)
+        read = "{}::text[]"
+    bad = any_bad(element.refusals)
+    return Codec(
+        f"{element.sql_type}[]",
+        pl.List(dtype),
+        lambda x: x.list.eval(encode(pl.element())),
+        lambda x: x.list.eval(decode(pl.element())),
+        stage="{}::" + f"{element.sql_type}[]",
+        read=read,
+        refusals=(
+            Refusal(
+                "holds an element that PostgreSQL cannot", lambda x: x.list.eval(bad(pl.element())).list.any()
+            ),
+        )
+        if bad
+        else (),
+    )
+
+
+def _scalar_or_text(dtype: pl.DataType) -> Codec:
+    return Codec("text", dtype, refusals=(_NUL,)) if isinstance(dtype, pl.String) else _scalar(dtype)
+
+
+def _json_column(form: Codec) -> Codec:
+    """Store JSON as ``json``: it keeps the text to the letter, which ``jsonb`` does not."""
+    return replace(form, sql_type="json", stage="{}::json", read="{}::text", compare="{}::text")
+
+
+def _short(name: str) -> str:
+    if len(name.encode()) > _LONGEST_NAME:
+        raise ContractError(
+            f"{name!r} is longer than {_LONGEST_NAME} bytes, where PostgreSQL cuts names off: choose a shorter one"
+        )
+    return name
+
+
+def without_password(url: str) -> str:
+    """Take the password out of a URL, wherever libpq would find one.
+
+    Args:
+        url: a libpq URI.
+
+    Returns:
+        The URL with ``***`` in its place.
+
+    Example:
+        >>> without_password("postgresql://ann:s3cret@db/crave?sslmode=require&password=x")
+        'postgresql://ann:***@db/crave?sslmode=require&password=%2A%2A%2A'
+    """
+    parts = urlsplit(url)
+    netloc = parts.netloc
+    login, at, host = netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    netloc = f"{user}:***{at}{host}" if password else f"{user}{at}{host}"
+    options = [
+        (k, "***" if "password" in k else v) for k, v in parse_qsl(parts.query, keep_blank_values=True)
+    ]
+    return urlunsplit(parts._replace(netloc=netloc, query=urlencode(options, safe="/:,")))
+
+
+def _secrets(url: str) -> list[str]:
+    """List the passwords in a URL, as written and decoded."""
+    parts = urlsplit(url)
+    login = parts.netloc.rpartition("@")[0].partition(":")[2]
+    found = [login, *(v for k, v in parse_qsl(parts.query) if "password" in k)]
+    return [secret for text in found if text for secret in {text, unquote(text)}]

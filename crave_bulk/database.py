@@ -1,0 +1,309 @@
+"""Connect, and the verbs: thin, each hands over to the pipeline."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+import polars as pl
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
+
+from crave_bulk.backends.base import Backend
+from crave_bulk.backends.postgres import Postgres
+from crave_bulk.backends.sqlite import SQLite
+from crave_bulk.errors import ConnectionFailed, ContractError, DatabaseBusy
+from crave_bulk.pipeline import batch
+from crave_bulk.pipeline.stage import Wire
+from crave_bulk.report import Report
+from crave_bulk.schema import create_table, in_dependency_order
+from crave_bulk.session import Listener, Session
+from crave_bulk.sql import quote
+from crave_bulk.table import Table, contract_of
+
+_BACKENDS: dict[str, type[SQLite | Postgres]] = {
+    "sqlite": SQLite,
+    "postgresql": Postgres,
+    "postgres": Postgres,
+}
+_POOL_SECONDS = 30.0
+
+
+def connect(url: str = "sqlite://") -> Database:
+    """Connect to a database.
+
+    Args:
+        url: ``sqlite://`` (in memory), ``sqlite:///file.db``, ``sqlite:////absolute/file.db``, with
+            ``?mode=ro`` to read only; or any libpq URI, ``postgresql://user@host/name?sslmode=…``.
+
+    Returns:
+        The database: a context manager, pooled, and safe to share between threads.
+
+    Raises:
+        ContractError: the URL is not understood.
+        ConnectionFailed: the database is not there or refuses the login.
+
+    Example:
+        >>> with connect() as db:
+        ...     print(db)
+        <Database sqlite://>
+    """
+    kind = _BACKENDS.get(urlsplit(url).scheme)
+    if kind is None:
+        raise ContractError(
+            "the database URL is not understood: use 'sqlite:///file.db', or 'postgresql://user@host/name'"
+        )
+    return Database(kind(url))
+
+
+class Database:
+    """A database, and the verbs that write to it and read from it."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self._listeners: list[Listener] = []
+        self._local = threading.local()
+        # A database in memory has one connection, for which threads wait: more would lock each other
+        # out at once (SQLITE_LOCKED), as the busy timeout does not apply within a shared cache.
+        self._pool = QueuePool(
+            backend.connect,
+            pool_size=1 if backend.in_memory else 5,
+            max_overflow=0 if backend.in_memory else 20,
+            timeout=_POOL_SECONDS,
+            reset_on_return=None,  # sessions begin, commit and roll back themselves
+        )
+
+    # -- verbs --
+
+    def create(self, *tables: type[Table]) -> None:
+        """Create tables in dependency order, all or none; those that exist are left as they are.
+
+        Args:
+            tables: the tables.
+
+        Raises:
+            ContractError: a table cannot be created as declared, references go in a circle, or a table
+                exists and lacks columns of the declaration.
+            BulkError: the database refused; no table was created.
+
+        Example:
+            >>> from crave_bulk.examples import Foods
+            >>> with connect() as db:
+            ...     db.create(Foods)
+            ...     db.read(Foods).shape
+            (0, 2)
+        """
+        contracts = in_dependency_order([contract_of(table) for table in tables])
+        with self.session() as session, session.atomic():
+            for contract in contracts:
+                for statement in (*self.backend.prepare(contract), create_table(self.backend, contract)):
+                    session.execute(statement)
+                have = session.fetch(f"SELECT * FROM {self.backend.table(contract.name)} LIMIT 0").columns
+                if missing := [name for name in contract.column_names if name not in have]:
+                    raise ContractError(
+                        f"table {contract.name} exists but has no column {missing[0]!r}: add the column, or "
+                        "declare the table under another name"
+                    )
+
+    def insert(
+        self,
+        table: type[Table],
+        frame: Any,
+        *,
+        on_conflict: batch.OnConflict = "error",
+        on_reject: batch.OnReject = "raise",
+    ) -> Report:
+        """Insert new rows.
+
+        Args:
+            table: the table.
+            frame: a Polars DataFrame or LazyFrame, a pandas frame or a pyarrow table.
+            on_conflict: a row whose key exists is rejected (``error``) or left alone (``ignore``).
+            on_reject: ``raise`` writes nothing when a row is refused; ``keep`` writes the others.
+
+        Returns:
+            What became of each row.
+
+        Raises:
+            ContractError: the frame does not fit the table.
+            RejectedRows: rows were refused and ``on_reject="raise"``; carries the report.
+            BulkError: the database refused; nothing was written.
+
+        Example:
+            >>> from crave_bulk.examples import Foods
+            >>> with connect() as db:
+            ...     db.create(Foods)
+            ...     db.insert(Foods, pl.DataFrame({"food_id": [1, 2], "name": ["soup", "bread"]})).counts
+            {'input': 2, 'inserted': 2}
+        """
+        _one_of("on_conflict", on_conflict, ("error", "ignore"))
+        return self._write("insert", table, frame, on_reject, on_conflict)
+
+    def upsert(self, table: type[Table], frame: Any, *, on_reject: batch.OnReject = "raise") -> Report:
+        """Insert rows whose key is new, and update those whose key exists and whose values differ.
+
+        Columns that the frame leaves out keep their values in existing rows. Rows of the same key in
+        one frame are combined in their order.
+
+        Args:
+            table: the table.
+            frame: a Polars DataFrame or LazyFrame, a pandas frame or a pyarrow table.
+            on_reject: ``raise`` writes nothing when a row is refused; ``keep`` writes the others.
+
+        Returns:
+            What became of each row.
+
+        Raises:
+            ContractError: the frame does not fit the table.
+            RejectedRows: rows were refused and ``on_reject="raise"``; carries the report.
+            BulkError: the database refused; nothing was written.
+
+        Example:
+            >>> from crave_bulk.examples import Foods
+            >>> with connect() as db:
+            ...     db.create(Foods)
+            ...     _ = db.upsert(Foods, pl.DataFrame({"food_id": [1, 2], "name": ["soup", "bread"]}))
+            ...     db.upsert(Foods, pl.DataFrame({"food_id": [2, 3], "name": ["rye", "cake"]})).counts
+            {'input': 2, 'inserted': 1, 'updated': 1}
+        """
+        return self._write("upsert", table, frame, on_reject)
+
+    def read(
+        self,
+        table: type[Table],
+        *,
+        columns: Sequence[str] | None = None,
+        order_by: str | Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> pl.DataFrame:
+        """Read rows as a frame with the table's dtypes.
+
+        Args:
+            table: the table.
+            columns: which columns, in this order; None for all.
+            order_by: columns to sort by, ``-name`` for descending; nulls come last. None: the order
+                of the database, which is no order.
+            limit: rows at most.
+
+        Returns:
+            The frame.
+
+        Raises:
+            ContractError: a column is not in the table.
+            BulkError: the database refused.
+
+        Example:
+            >>> from crave_bulk.examples import Foods
+            >>> with connect() as db:
+            ...     db.create(Foods)
+            ...     _ = db.insert(Foods, pl.DataFrame({"food_id": [1, 2], "name": ["soup", "bread"]}))
+            ...     db.read(Foods, columns=["name"], order_by="-food_id").rows()
+            [('bread',), ('soup',)]
+        """
+        contract = contract_of(table)
+        wire = Wire(contract, self.backend)
+        names = list(contract.column_names if columns is None else columns)
+        order = [order_by] if isinstance(order_by, str) else list(order_by or [])
+        for name in [*names, *(part.removeprefix("-") for part in order)]:
+            if name not in contract.column_names:
+                raise ContractError(
+                    f"table {contract.name} has no column {name!r}: it has {contract.column_names}"
+                )
+        statement = f"SELECT {wire.read(names)} FROM {wire.target} AS t"
+        if order:
+            terms = (
+                wire.codecs[part.removeprefix("-")].order.format(f"t.{quote(part.removeprefix('-'))}")
+                for part in order
+            )
+            ways = ("DESC" if part.startswith("-") else "ASC" for part in order)
+            statement += " ORDER BY " + ", ".join(
+                f"{t} {w} NULLS LAST" for t, w in zip(terms, ways, strict=True)
+            )
+        if limit is not None:
+            statement += f" LIMIT {int(limit)}"
+        with self.session() as session:
+            return wire.decode(session.fetch(statement), names)
+
+    # -- connections --
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Borrow a connection; within a transaction of this thread, its own.
+
+        Yields:
+            The session.
+
+        Raises:
+            ConnectionFailed: no connection could be had.
+            DatabaseBusy: all connections of the pool are in use.
+        """
+        current = getattr(self._local, "session", None)
+        if current is not None:
+            yield current
+            return
+        borrowed = self._borrow()
+        session = Session(borrowed.dbapi_connection, self.backend, self._listeners)
+        self._local.session = session
+        try:
+            yield session
+        finally:
+            self._local.session = None
+            if session.broken:
+                borrowed.invalidate()
+            borrowed.close()
+
+    def _borrow(self) -> Any:
+        try:
+            return self._pool.connect()
+        except PoolTimeout as error:
+            raise DatabaseBusy(
+                f"all connections to {self.backend.label} were in use for {_POOL_SECONDS:.0f} s: use fewer threads"
+            ) from error
+        except self.backend.driver_error as error:
+            raise ConnectionFailed(str(self.backend.error(error))) from None
+
+    def trace(self, listener: Listener) -> None:
+        """Show every SQL statement from now on.
+
+        Args:
+            listener: called with each statement before it runs, such as ``print``.
+        """
+        self._listeners.append(listener)
+
+    def close(self) -> None:
+        """Close all connections; a database in memory is gone then."""
+        self._pool.dispose()
+        self.backend.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Database {self.backend.label}>"
+
+    def _write(
+        self,
+        verb: batch.Verb,
+        table: type[Table],
+        frame: Any,
+        on_reject: batch.OnReject,
+        on_conflict: batch.OnConflict = "error",
+    ) -> Report:
+        _one_of("on_reject", on_reject, ("raise", "keep"))
+        contract = contract_of(table)
+        call = batch.Call(verb, contract, on_conflict, on_reject)
+        return batch.run(self.session, Wire(contract, self.backend), call, frame)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ContractError(f"{name}={value!r} is not known: use {' or '.join(map(repr, allowed))}")

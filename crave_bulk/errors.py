@@ -1,0 +1,164 @@
+"""Every error that crave_bulk raises, and the map from a database's own codes to them.
+
+    BulkError                   anything that crave_bulk refuses or cannot do
+    ├── ContractError           a table declaration, or a frame that does not fit its table
+    ├── RejectedRows            rows were refused and ``on_reject="raise"``; carries the report
+    ├── ConnectionFailed        the database is not there, refuses the login, or was lost
+    └── DatabaseError           the database refused a statement
+        ├── TableNotFound       no such table
+        ├── ReadOnlyDatabase    the database, the file or the login may only read
+        ├── PermissionRefused   the login may not do this
+        ├── ConstraintViolated  a unique, reference, NOT NULL or CHECK constraint
+        ├── DatabaseBusy        a lock, a deadlock or a serialization failure: run it again
+        └── DatabaseFull        no room on the disk, or a quota
+
+Each message says what happened, where, and what to do next; the driver's own error is kept as the
+cause. The class is chosen by SQLSTATE, the exact code before its class of two characters, and never
+by searching a message for words.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crave_bulk.report import Report
+
+
+class BulkError(Exception):
+    """Base of every error that crave_bulk raises."""
+
+
+class ContractError(BulkError):
+    """A table declaration is wrong, or a frame does not fit its table."""
+
+
+class RejectedRows(BulkError):
+    """Rows were refused, so nothing was written.
+
+    Attributes:
+        report: what became of each row; see `Report.rejected` and `Report.failures`.
+    """
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(report.refusal())
+        self.report = report
+
+
+class ConnectionFailed(BulkError):
+    """The database is not there, refuses the login, or was lost on the way."""
+
+
+class DatabaseError(BulkError):
+    """The database refused a statement.
+
+    Attributes:
+        sqlstate: the five characters of the SQL standard (PostgreSQL), or the name of the result
+            code (SQLite), such as ``SQLITE_BUSY``; empty where the driver gave none.
+        constraint: the constraint's name (PostgreSQL) or columns (SQLite), where one was broken.
+    """
+
+    def __init__(self, message: str, *, sqlstate: str = "", constraint: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.constraint = constraint
+
+
+class TableNotFound(DatabaseError):
+    """There is no such table."""
+
+
+class ReadOnlyDatabase(DatabaseError):
+    """The database, the file or the login may only read."""
+
+
+class PermissionRefused(DatabaseError):
+    """The login may not do this."""
+
+
+class ConstraintViolated(DatabaseError):
+    """A unique, reference, NOT NULL or CHECK constraint was broken."""
+
+
+class DatabaseBusy(DatabaseError):
+    """A lock, a deadlock or a serialization failure: the same call may succeed if run again."""
+
+
+class DatabaseFull(DatabaseError):
+    """No room is left on the disk, or a quota is used up."""
+
+
+_BY_CODE: dict[str, type[BulkError]] = {
+    # PostgreSQL: https://www.postgresql.org/docs/current/errcodes-appendix.html
+    "08": ConnectionFailed,
+    "57P01": ConnectionFailed,
+    "57P02": ConnectionFailed,
+    "57P03": ConnectionFailed,
+    "42P01": TableNotFound,
+    "42501": PermissionRefused,
+    "25006": ReadOnlyDatabase,
+    "23": ConstraintViolated,
+    "40": DatabaseBusy,
+    "55P03": DatabaseBusy,
+    "53100": DatabaseFull,
+    # SQLite: https://www.sqlite.org/rescode.html
+    "SQLITE_CONSTRAINT": ConstraintViolated,
+    "SQLITE_BUSY": DatabaseBusy,
+    "SQLITE_LOCKED": DatabaseBusy,
+    "SQLITE_READONLY": ReadOnlyDatabase,
+    "SQLITE_FULL": DatabaseFull,
+    "SQLITE_CANTOPEN": ConnectionFailed,
+    "SQLITE_NOTADB": ConnectionFailed,
+    "SQLITE_CORRUPT": DatabaseError,
+    "SQLITE_NO_TABLE": TableNotFound,
+}
+
+_NEXT_STEP: dict[type[BulkError], str] = {
+    TableNotFound: "create it with db.create(...), or check its name and schema",
+    ReadOnlyDatabase: "connect with a login or a file that may be written",
+    PermissionRefused: "grant the login what it lacks, or connect with another",
+    ConstraintViolated: "correct the rows that break it and run the call again; nothing was written",
+    DatabaseBusy: "run the call again; nothing was written",
+    DatabaseFull: "make room and run the call again; nothing was written",
+    ConnectionFailed: "check that the database is there and reachable, then run the call again",
+}
+
+
+def error_class(code: str) -> type[BulkError]:
+    """Choose the error class for a database's code: the exact code first, then its class.
+
+    Args:
+        code: a SQLSTATE (five characters) or the name of a SQLite result code.
+
+    Returns:
+        The class to raise; `DatabaseError` for a code that has no class of its own.
+
+    Example:
+        >>> error_class("23505").__name__, error_class("SQLITE_BUSY").__name__, error_class("22003").__name__
+        ('ConstraintViolated', 'DatabaseBusy', 'DatabaseError')
+    """
+    return _BY_CODE.get(code) or _BY_CODE.get(code[:2], DatabaseError)
+
+
+def database_error(code: str, message: str, constraint: str | None = None) -> BulkError:
+    """Build the error for what a database said, ending with what to do next.
+
+    Args:
+        code: a SQLSTATE, or the name of a SQLite result code.
+        message: the database's own words, without secrets.
+        constraint: the constraint that was broken, where there is one.
+
+    Returns:
+        The error, to be raised ``from`` the driver's.
+
+    Example:
+        >>> print(database_error("SQLITE_BUSY", "database is locked"))
+        database is locked [SQLITE_BUSY]: run the call again; nothing was written
+    """
+    kind = error_class(code)
+    text = f"{message} [{code}]" if code else message
+    if kind in _NEXT_STEP:
+        text = f"{text}: {_NEXT_STEP[kind]}"
+    if issubclass(kind, DatabaseError):
+        return kind(text, sqlstate=code, constraint=constraint)
+    return kind(text)

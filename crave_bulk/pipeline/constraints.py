@@ -1,0 +1,335 @@
+"""Constraints: which rows another row stands in the way of, and which have no parent.
+
+The questions go to the database as anti-joins over the staging table, so they cost by the batch. What
+comes back is usually nothing. Where rows do compete for a key or a unique value, the outcome depends on
+their order, and on whether an earlier row was itself refused: only those rows, and no others, are
+settled one after the other, exactly as if they had been sent one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from crave_bulk import failures
+from crave_bulk.backends.base import Backend
+from crave_bulk.pipeline.stage import STAGE, Wire
+from crave_bulk.session import Session
+from crave_bulk.sql import quote
+from crave_bulk.table import Reference
+
+Value = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Settled:
+    """What became of rows that compete.
+
+    Attributes:
+        refused: the number of the input row → the unique key it breaks and the key of the row that
+            holds the value.
+        ignored: rows whose key was taken, where that is no error.
+        orphans: rows whose parent does not exist.
+        waves: input row → the wave in which it must be written, where that is not the first: a value
+            that one row gives up can be taken by another only afterwards.
+    """
+
+    refused: dict[int, tuple[tuple[str, ...], Value]] = field(default_factory=dict)
+    ignored: list[int] = field(default_factory=list)
+    orphans: list[int] = field(default_factory=list)
+    waves: dict[int, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.refused or self.ignored or self.orphans or self.waves)
+
+
+# -- what the database is asked ------------------------------------------------------------------------
+
+
+def holders_sql(wire: Wire, unique: Sequence[str]) -> str:
+    """Ask who else holds a unique value that the batch claims.
+
+    Args:
+        wire: the table.
+        unique: the columns of one unique key.
+
+    Returns:
+        A query: the unique columns and the key of each holder.
+    """
+    key = wire.contract.key
+    names = list(dict.fromkeys([*key, *unique]))
+    return (
+        f"SELECT DISTINCT {wire.read(names)} FROM {wire.target} AS t\n"
+        f"JOIN ({wire.staged(names, STAGE, 's.claims')}) AS s ON {wire.equal(unique, 't', 's')}\n"
+        f"WHERE NOT ({wire.equal(key, 't', 's')})"
+    )
+
+
+def orphans_sql(wire: Wire, backend: Backend, reference: Reference) -> str:
+    """Ask which referenced values have no parent.
+
+    Args:
+        wire: the table.
+        backend: whose names to use.
+        reference: the column, and what it points at.
+
+    Returns:
+        A query: the distinct values without a parent.
+    """
+    short, column = wire.short[reference.column], quote(reference.column)
+    parent = backend.table(reference.table)
+    # The staged values are made distinct first, so that each parent is looked up once.
+    values = wire.staged(
+        [reference.column], f"(SELECT DISTINCT {short} FROM {STAGE} WHERE {short} IS NOT NULL)"
+    )
+    return (
+        f"SELECT {wire.read([reference.column], 's')} FROM ({values}) AS s\n"
+        f"WHERE NOT EXISTS (SELECT 1 FROM {parent} AS p WHERE p.{quote(reference.target)} = s.{column})"
+    )
+
+
+def missing_parents(session: Session, wire: Wire, reference: Reference) -> pl.DataFrame:
+    """Fetch the referenced values that have no parent in the database.
+
+    Args:
+        session: the connection, with the batch staged.
+        wire: the table.
+        reference: the column, and what it points at.
+
+    Returns:
+        One short column of distinct values, mostly empty.
+    """
+    fetched = session.fetch(orphans_sql(wire, session.backend, reference))
+    return wire.from_wire(fetched, [reference.column])
+
+
+def orphans(wire: Wire, rows: pl.DataFrame, missing: pl.DataFrame, reference: Reference) -> pl.Series:
+    """Find the rows whose parent does not exist.
+
+    Args:
+        wire: the table.
+        rows: ``_row`` and the short columns, of all rows that may be written.
+        missing: the values that have no parent in the database.
+        reference: the column, and what it points at.
+
+    Returns:
+        The numbers of the rows; a parent among `rows` counts as present.
+    """
+    short = wire.short[reference.column]
+    if reference.table == wire.contract.name:
+        missing = missing.join(rows, left_on=short, right_on=wire.short[reference.target], how="anti")
+    if not missing.height:
+        return pl.Series([], dtype=pl.Int64)
+    return rows.join(missing, on=short, how="semi", maintain_order="left")["_row"]
+
+
+# -- rows that compete ---------------------------------------------------------------------------------
+
+
+def settle(
+    wire: Wire,
+    rows: pl.DataFrame,
+    holders: dict[tuple[str, ...], pl.DataFrame],
+    *,
+    inserts: bool,
+    ignore: bool = False,
+) -> Settled:
+    """Settle the rows that compete for a value, in the order of the input.
+
+    Args:
+        wire: the table.
+        rows: ``_row`` and the short columns, of all rows that may be written.
+        holders: unique key → the rows of the database that hold a claimed value.
+        inserts: the verb is insert: every row is a row of its own, and its key a value to compete for.
+        ignore: a row whose key was taken is ignored rather than refused.
+
+    Returns:
+        The refused and ignored rows, and the waves; empty where no row competes.
+    """
+    key = wire.contract.key
+    uniques = [key, *holders] if inserts else list(holders)
+    rivals = _rivals(wire, rows, holders, inserts)
+    settled = Settled()
+    if rivals.height:
+        _Contest(wire, uniques, holders, key if inserts else None, ignore).run(rivals, settled)
+    return settled
+
+
+def _rivals(
+    wire: Wire, rows: pl.DataFrame, holders: dict[tuple[str, ...], pl.DataFrame], inserts: bool
+) -> pl.DataFrame:
+    """Select the rows that compete, with all other rows of their keys, as those may give up a value."""
+    key = wire.shorts(wire.contract.key)
+    found = [rows.filter(pl.struct(key).is_duplicated())] if inserts else []
+    for unique, held in holders.items():
+        columns = wire.shorts(unique)
+        filled = rows.drop_nulls(columns)
+        found.append(filled.filter(pl.struct(columns).is_duplicated()))
+        if held.height:
+            found += [filled.join(held, on=columns, how="semi"), rows.join(held, on=key, how="semi")]
+    rivals = pl.concat([part.select(key) for part in found]).unique() if found else rows.clear().select(key)
+    return rows.join(rivals, on=key, how="semi").sort("_row") if rivals.height else rows.clear()
+
+
+class _Contest:
+    """Rows that compete, played one after the other.
+
+    This is the one loop over rows in the package. Whether a row is refused depends on whether each
+    earlier one was, which no set-based form decides in a bounded number of passes.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        uniques: list[tuple[str, ...]],
+        holders: dict[tuple[str, ...], pl.DataFrame],
+        insert_key: tuple[str, ...] | None,
+        ignore: bool,
+    ) -> None:
+        self._wire, self._uniques, self._insert_key, self._ignore = wire, uniques, insert_key, ignore
+        self._holder: dict[tuple[int, Value], Value] = {}
+        self._holds: dict[tuple[int, Value], Value] = {}
+        self._released: dict[tuple[int, Value], int] = {}
+        self._wave: dict[Value, int] = {}
+        for number, unique in enumerate(uniques):
+            if unique in holders:
+                for owner, value in self._pairs(holders[unique], unique):
+                    self._take(number, value, owner)
+
+    def run(self, rivals: pl.DataFrame, settled: Settled) -> None:
+        """Play the rows in order and write down what becomes of each."""
+        values = [[value for _, value in self._pairs(rivals, unique)] for unique in self._uniques]
+        keys = rivals.select(self._wire.shorts(self._wire.contract.key)).rows()
+        for at, row in enumerate(rivals["_row"].to_list()):
+            # A row of an insert is an owner of its own, even where its key is another's.
+            owner: Value = (*keys[at], row) if self._insert_key else keys[at]
+            self._play(row, owner, [column[at] for column in values], settled)
+
+    def _play(self, row: int, owner: Value, claims: list[Value], settled: Settled) -> None:
+        for number, value in enumerate(claims):
+            holder = self._holder.get((number, value))
+            if holder is not None and holder != owner:
+                unique = self._uniques[number]
+                if self._ignore and unique == self._insert_key:
+                    settled.ignored.append(row)
+                else:
+                    settled.refused[row] = (unique, holder[: len(self._wire.contract.key)])
+                return
+        wave = self._accept(owner, claims)
+        if wave:
+            settled.waves[row] = wave
+
+    def _accept(self, owner: Value, claims: list[Value]) -> int:
+        """Hand over the values, and return the wave in which that can be written."""
+        wave = self._wave.get(owner, 0)
+        for number, value in enumerate(claims):
+            if self._holder.get((number, value)) is None:
+                wave = max(wave, self._released.get((number, value), -1) + 1)
+        for number, value in enumerate(claims):
+            before = self._holds.get((number, owner))
+            if before is not None and before != value:
+                self._holder.pop((number, before), None)
+                self._released[number, before] = wave
+            self._take(number, value, owner)
+        self._wave[owner] = wave
+        return wave
+
+    def _take(self, number: int, value: Value, owner: Value) -> None:
+        self._holds[number, owner] = value
+        if None not in value:  # NULL is never equal to NULL: such a row competes with none
+            self._holder[number, value] = owner
+
+    def _pairs(self, frame: pl.DataFrame, unique: Sequence[str]) -> Iterator[tuple[Value, Value]]:
+        keys = frame.select(self._wire.shorts(self._wire.contract.key)).rows()
+        return zip(keys, frame.select(self._wire.shorts(unique)).rows(), strict=True)
+
+
+# -- what the report says ------------------------------------------------------------------------------
+
+
+def unique_failures(wire: Wire, frame: pl.DataFrame, settled: Settled) -> Iterator[pl.DataFrame]:
+    """Write one failure per row that another row stands in the way of.
+
+    Args:
+        wire: the table.
+        frame: the validated frame, for the values as the user wrote them.
+        settled: what `settle` found.
+
+    Yields:
+        A frame of failures per unique key.
+    """
+    key = wire.contract.key
+    for unique in {unique for unique, _ in settled.refused.values()}:
+        rows = [row for row, (broken, _) in settled.refused.items() if broken == unique]
+        held_by = [", ".join(map(str, settled.refused[row][1])) for row in rows]
+        names = ", ".join(unique)
+        found = failures.failures(
+            "unique",
+            "key" if unique == key else f"unique({names})",
+            names,
+            pl.Series(rows),
+            value_text(frame, unique, rows),
+            "",
+        )
+        say = (
+            f"a row with this {names} exists already"
+            if unique == key
+            else f"another row holds this {names}: its {', '.join(key)} is "
+        )
+        messages = pl.Series([say if unique == key else say + owner for owner in held_by], dtype=pl.String)
+        yield found.with_columns(messages.alias("message"))
+
+
+def key_failures(wire: Wire, frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
+    """Write one failure per row whose key exists in the table.
+
+    Args:
+        wire: the table.
+        frame: the validated frame.
+        rows: the numbers of the rows.
+
+    Returns:
+        A frame of failures.
+    """
+    names = ", ".join(wire.contract.key)
+    values = value_text(frame, wire.contract.key, rows.to_list())
+    return failures.failures("unique", "key", names, rows, values, f"a row with this {names} exists already")
+
+
+def orphan_failures(frame: pl.DataFrame, rows: pl.Series, reference: Reference) -> pl.DataFrame:
+    """Write one failure per row without a parent.
+
+    Args:
+        frame: the validated frame.
+        rows: the numbers of the rows.
+        reference: the column, and what it points at.
+
+    Returns:
+        A frame of failures.
+    """
+    target = f"{reference.table}.{reference.target}"
+    message = f"no row of {reference.table} has this {reference.target}"
+    values = frame[reference.column].gather(rows)
+    return failures.failures("reference", f"references({target})", reference.column, rows, values, message)
+
+
+def value_text(frame: pl.DataFrame, names: Sequence[str], rows: Sequence[int]) -> pl.Series:
+    """Write the values of some columns of some rows, separated by commas.
+
+    Args:
+        frame: the validated frame.
+        names: its columns.
+        rows: the numbers of the rows.
+
+    Returns:
+        One text a row.
+    """
+    columns = [
+        failures.as_text(frame[name].gather(list(rows))).alias(f"v{i}") for i, name in enumerate(names)
+    ]
+    return (
+        pl.DataFrame(columns).select(pl.concat_str(pl.all(), separator=", ", ignore_nulls=True)).to_series()
+    )

@@ -1,0 +1,142 @@
+"""Stage: encode rows for the wire and ingest them into a temporary table.
+
+In the staging table the columns are called ``c0``, ``c1``, …, so that no name of a user's can clash,
+and keep the types that the driver gave them; `Wire` writes the SQL that turns them into the target's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import polars as pl
+
+from crave_bulk.backends.base import Backend
+from crave_bulk.session import Session
+from crave_bulk.sql import quote
+from crave_bulk.table import Contract
+
+STAGE = "crave_bulk_stage"
+KEYS = "crave_bulk_keys"
+
+
+class Wire:
+    """A table's columns on their way to one database: short names, codecs, and the SQL between them."""
+
+    def __init__(self, contract: Contract, backend: Backend) -> None:
+        self.contract = contract
+        self.codecs = {column.name: backend.codec(column) for column in contract.columns}
+        self.short = {name: f"c{i}" for i, name in enumerate(self.codecs)}
+        self.target = backend.table(contract.name)
+
+    def shorts(self, names: Iterable[str]) -> list[str]:
+        """Give the short names of columns.
+
+        Args:
+            names: columns of the contract.
+
+        Returns:
+            Their names in the staging table, in the same order.
+        """
+        return [self.short[name] for name in names]
+
+    def encode(self, frame: pl.DataFrame, accepted: pl.Series | None) -> pl.DataFrame:
+        """Encode a frame for the wire.
+
+        Args:
+            frame: all columns of the contract.
+            accepted: which rows to take, None for all; what is refused may not even be encodable.
+
+        Returns:
+            ``_row`` (the number of the input row) and the short columns.
+        """
+        rows = frame.with_row_index("_row")
+        if accepted is not None:
+            rows = rows.filter(accepted)
+        encoded = [codec.encode(pl.col(name)).alias(self.short[name]) for name, codec in self.codecs.items()]
+        return rows.select(pl.col("_row").cast(pl.Int64), *encoded)
+
+    def from_wire(self, fetched: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
+        """Bring fetched columns to the wire's dtypes, which SQLite's driver only guesses.
+
+        Args:
+            fetched: short columns as the driver gave them.
+            names: the columns of the contract among them.
+
+        Returns:
+            The same columns in the dtypes of `encode`; others are left alone.
+        """
+        return fetched.with_columns(pl.col(self.short[n]).cast(self.codecs[n].wire) for n in names)
+
+    def decode(self, fetched: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
+        """Bring fetched columns to the table's names and dtypes.
+
+        Args:
+            fetched: short columns as the driver gave them.
+            names: the columns of the contract among them.
+
+        Returns:
+            The columns as the contract has them.
+        """
+        wired = self.from_wire(fetched, names)
+        return wired.select(self.codecs[n].decode(pl.col(self.short[n])).alias(n) for n in names)
+
+    def read(self, names: Iterable[str], alias: str = "t") -> str:
+        """Write the select list that reads columns of the target.
+
+        Args:
+            names: columns of the contract.
+            alias: the target's alias.
+
+        Returns:
+            Such as ``t."id"::text AS c0, t."name" AS c1``.
+        """
+        return ", ".join(
+            f"{self.codecs[n].read.format(f'{alias}.{quote(n)}')} AS {self.short[n]}" for n in names
+        )
+
+    def staged(self, names: Iterable[str], table: str, where: str = "true") -> str:
+        """Write the sub-query that gives staged rows the target's names and types.
+
+        Args:
+            names: columns of the contract.
+            table: the staging table.
+            where: a condition over it, as ``s``.
+
+        Returns:
+            Such as ``SELECT s.c0::uuid AS "id" FROM crave_bulk_stage AS s WHERE true``.
+        """
+        columns = ", ".join(
+            f"{self.codecs[n].stage.format(f's.{self.short[n]}')} AS {quote(n)}" for n in names
+        )
+        return f"SELECT {columns} FROM {table} AS s WHERE {where}"
+
+    def equal(self, names: Iterable[str], left: str, right: str) -> str:
+        """Write the join condition over columns that hold no NULL.
+
+        Args:
+            names: columns of the contract.
+            left: one alias.
+            right: the other.
+
+        Returns:
+            Such as ``t."id" = s."id"``.
+        """
+        return " AND ".join(f"{left}.{quote(n)} = {right}.{quote(n)}" for n in names)
+
+
+@contextmanager
+def staged(session: Session, table: str, frame: pl.DataFrame) -> Iterator[None]:
+    """Ingest a frame into a temporary table for the length of a block.
+
+    Args:
+        session: the connection, in a transaction.
+        table: the staging table's name.
+        frame: the rows.
+
+    Yields:
+        Nothing; the table is dropped when the block succeeds, and rolled back when it does not.
+    """
+    session.ingest(table, frame)
+    yield
+    session.execute(f"DROP TABLE {table}")

@@ -1,0 +1,205 @@
+"""Validate: the whole contract over the whole frame, in one pass.
+
+Pandera is the author of every rule and the judge of what a value must be: its own check functions are
+applied here. What differs is the cost. ``validate(lazy=True)`` collects the frame about three times a
+column; here every rule becomes one boolean column of a single collect. Rules *across* rows (unique
+keys) are not judged here: they hold for what a batch leaves behind, after rows of one key are combined.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandera.polars as pa
+import polars as pl
+from pandera.api.polars.types import PolarsData
+from pandera.backends.polars.register import register_polars_backends
+from pandera.errors import SchemaWarning
+
+from crave_bulk import failures
+from crave_bulk.backends.codec import Codec
+from crave_bulk.engine import query
+from crave_bulk.errors import ContractError
+from crave_bulk.table import Column, Contract
+
+register_polars_backends()  # its check functions, which Pandera itself registers at the first validate()
+
+_UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_OK = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """A frame in the contract's dtypes, and the rules that its rows break."""
+
+    frame: pl.DataFrame
+    failures: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """One rule: a lazy frame with one boolean column, a row each or one verdict for all."""
+
+    name: str
+    column: str
+    message: str
+    verdict: pl.LazyFrame
+    nulls_pass: bool = True
+    warns: bool = False
+
+
+def validate(contract: Contract, codecs: dict[str, Codec], frame: pl.DataFrame) -> Validated:
+    """Judge every row by every rule of the contract and by what the database can hold.
+
+    Args:
+        contract: the table.
+        codecs: how each column travels, with what the database would refuse.
+        frame: all columns of the contract.
+
+    Returns:
+        The frame, coerced where the contract says so, and one failure per broken rule.
+
+    Raises:
+        ContractError: a check itself failed, or returned something else than booleans.
+    """
+    coerced, uncoercible = _coerce(contract, frame)
+    lazy = coerced.lazy()
+    rules = [*_column_rules(contract, codecs, lazy), *_frame_rules(contract, lazy)]
+    try:
+        verdicts = pl.collect_all([rule.verdict for rule in rules])
+    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        raise _check_failed(contract, error) from error
+    found = [_judge(rule, verdict, coerced) for rule, verdict in zip(rules, verdicts, strict=True)]
+    broken = [part for part in found if part is not None]
+    exact = _fit_decimals(contract, coerced)
+    return Validated(exact, failures.gather([*uncoercible, *broken, *_invalid_json(contract, coerced)]))
+
+
+def _coerce(contract: Contract, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """Cast the columns with ``coerce=True``; a value that cannot be cast is a failure of its row."""
+    columns = [c for c in contract.columns if c.coerce and frame.schema[c.name] != c.dtype]
+    if not columns:
+        return frame, []
+    try:
+        cast = frame.with_columns(pl.col(c.name).cast(c.dtype, strict=False) for c in columns)
+    except pl.exceptions.InvalidOperationError as error:
+        raise ContractError(f"the frame cannot be coerced to table {contract.name}: {error}") from error
+    found = []
+    for column in columns:
+        before, after = frame[column.name], cast[column.name]
+        rows = (before.is_not_null() & after.is_null()).arg_true()
+        message = f"{column.name} cannot be coerced to {column.dtype}"
+        found.append(failures.failures("validate", "coerce", column.name, rows, before.gather(rows), message))
+    return cast, found
+
+
+def _column_rules(contract: Contract, codecs: dict[str, Codec], frame: pl.LazyFrame) -> Iterator[_Rule]:
+    for column in contract.columns:
+        name = column.name
+        value = pl.col(name)
+        if not column.nullable:
+            yield _Rule(
+                "not_nullable",
+                name,
+                f"{name} may not be null",
+                frame.select(_present(column).alias(_OK)),
+                False,
+            )
+        if column.options.uuid:
+            test = _uuid_test(column)
+            message = f"{name} must be a UUID in lower case, 8-4-4-4-12"
+            yield _Rule("uuid", name, message, frame.select(test.alias(_OK)))
+        for refusal in codecs[name].refusals:
+            message = f"{name} {refusal.reason}"
+            yield _Rule("exact", name, message, frame.select(~refusal.bad(value).alias(_OK)))
+        for check in contract.schema.columns[name].checks:
+            yield _check_rule(contract, check, frame, name)
+
+
+def _frame_rules(contract: Contract, frame: pl.LazyFrame) -> Iterator[_Rule]:
+    for check in contract.schema.checks:
+        yield _check_rule(contract, check, frame, None)
+
+
+def _present(column: Column) -> pl.Expr:
+    """Test for a value; Pandera counts NaN as missing, and so does this."""
+    value = pl.col(column.name)
+    return value.is_not_null() & value.is_not_nan() if column.dtype.is_float() else value.is_not_null()
+
+
+def _uuid_test(column: Column) -> pl.Expr:
+    value = pl.col(column.name)
+    if isinstance(column.dtype, pl.List):
+        return value.list.eval(pl.element().str.contains(_UUID)).list.all()
+    return value.str.contains(_UUID)
+
+
+def _check_rule(contract: Contract, check: pa.Check, frame: pl.LazyFrame, column: str | None) -> _Rule:
+    """Apply a Pandera check function, and keep what it returns as a lazy verdict."""
+    name = check.name or "check"
+    subject = column or ", ".join(contract.column_names)
+    try:
+        backend = check.get_backend(frame)(check)
+        output: Any = backend.apply(PolarsData(frame, column or "*"))  # type: ignore[no-untyped-call]
+    except Exception as error:  # a check is the user's code and may raise anything
+        raise _check_failed(contract, error, name, column) from error
+    verdict = pl.LazyFrame({_OK: [output]}) if isinstance(output, bool) else output
+    asks = check.error or name
+    message = f"{column} must satisfy {asks}" if column else f"the row must satisfy {asks}"
+    return _Rule(name, subject, message, verdict, check.ignore_na, check.raise_warning)
+
+
+def _check_failed(
+    contract: Contract, error: Exception, check: str = "", column: str | None = None
+) -> ContractError:
+    which = f"check {check!r} of column {column!r}" if column else f"check {check!r}" if check else "a check"
+    return ContractError(
+        f"{which} of table {contract.name} failed on this frame: {type(error).__name__}: {error}; "
+        "a check must return one boolean a row, or one for all"
+    )
+
+
+def _judge(rule: _Rule, verdict: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame | None:
+    """Turn a verdict into failures; None where every row passes."""
+    passed = verdict.to_series().fill_null(rule.nulls_pass)
+    if passed.all():
+        return None
+    if rule.warns:
+        warnings.warn(f"{(~passed).sum()} rows: {rule.message}", SchemaWarning, stacklevel=2)
+        return None
+    if len(passed) == 1 and frame.height != 1:
+        passed = pl.repeat(False, frame.height, eager=True)  # one verdict for the frame is one for each row
+    rows = (~passed).arg_true()
+    values = frame[rule.column].gather(rows) if rule.column in frame.columns else _no_values(len(rows))
+    return failures.failures("validate", rule.name, rule.column, rows, values, rule.message)
+
+
+def _no_values(rows: int) -> pl.Series:
+    return pl.repeat(None, rows, dtype=pl.String, eager=True)
+
+
+def _invalid_json(contract: Contract, frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Find text that is no JSON; DuckDB has the parser."""
+    for column in contract.columns:
+        if not (column.options.json and isinstance(column.dtype, pl.String)) or not frame.height:
+            continue
+        texts = frame.select(t=pl.col(column.name))
+        valid = query("SELECT json_valid(t) AS ok FROM texts", texts=texts)["ok"]
+        rows = (~valid.fill_null(True)).arg_true()
+        message = f"{column.name} must be valid JSON"
+        yield failures.failures(
+            "validate", "json", column.name, rows, frame[column.name].gather(rows), message
+        )
+
+
+def _fit_decimals(contract: Contract, frame: pl.DataFrame) -> pl.DataFrame:
+    """Bring decimals of another width to the table's; what does not fit was refused by its row."""
+    casts = [
+        pl.col(c.name).cast(c.dtype, strict=False)
+        for c in contract.columns
+        if isinstance(c.dtype, pl.Decimal) and frame.schema[c.name] != c.dtype
+    ]
+    return frame.with_columns(casts) if casts else frame

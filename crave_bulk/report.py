@@ -1,0 +1,149 @@
+"""The report: what became of every row of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from crave_bulk import card
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+OUTCOMES = (
+    "inserted",
+    "updated",
+    "unchanged",
+    "deleted",
+    "duplicate",
+    "ignored",
+    "stale",
+    "missing",
+    "rejected",
+)
+OUTCOME = pl.Enum(OUTCOMES)
+PHASES = ("validate", "dedupe", "stage", "merge", "report")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Report:
+    """What became of each row of one call.
+
+    Attributes:
+        verb: ``insert`` or ``upsert``.
+        table: the table's name.
+        batch_id: a time-ordered UUID: the correlation id of the batch.
+        committed: whether anything was written; false on the report that `RejectedRows` carries, whose
+            outcomes then say what each row would have become.
+        key: the key columns.
+        failures: one line per broken rule: row, stage, rule, column, value, message.
+        timings: one line per phase: batch, phase, seconds, rows.
+        seconds: of the whole call.
+    """
+
+    verb: str
+    table: str
+    batch_id: str
+    committed: bool
+    key: tuple[str, ...]
+    failures: pl.DataFrame
+    timings: pl.DataFrame
+    seconds: float
+    source: pl.DataFrame = field(repr=False)
+    frame: pl.DataFrame = field(repr=False)
+    outcomes_by_row: pl.Series = field(repr=False)
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Outcome → rows, for the outcomes that occur, and ``input``; the outcomes sum to the input."""
+        found = dict(self.outcomes_by_row.value_counts().iter_rows())
+        return {"input": self.source.height, **{name: found[name] for name in OUTCOMES if name in found}}
+
+    @cached_property
+    def outcomes(self) -> pl.DataFrame:
+        """What became of each row: row, outcome; one line per input row, in order."""
+        rows = pl.int_range(len(self.outcomes_by_row), dtype=pl.Int64, eager=True)
+        return pl.DataFrame({"row": rows, "outcome": self.outcomes_by_row})
+
+    @cached_property
+    def rejected(self) -> pl.DataFrame:
+        """The input rows that were refused, with ``_row`` and ``_reasons`` (a list of texts)."""
+        reason = pl.format("{}: {}", "rule", "message")
+        reasons = self.failures.group_by("row").agg(_reasons=reason).rename({"row": "_row"})
+        rows = self.source.with_row_index("_row").with_columns(pl.col("_row").cast(pl.Int64))
+        return rows.join(reasons, on="_row", how="inner", maintain_order="left")
+
+    @cached_property
+    def keys(self) -> pl.DataFrame:
+        """The key of each row that is in the table now: ``_row`` and the key columns.
+
+        For rows that were inserted, updated or unchanged; with it, a key that was generated finds the
+        row that it was made for.
+        """
+        there = self.outcomes_by_row.is_in(["inserted", "updated", "unchanged"]) & self.committed
+        keys = self.frame.select(self.key).with_row_index("_row")
+        return keys.with_columns(pl.col("_row").cast(pl.Int64)).filter(there)
+
+    @property
+    def rows_per_second(self) -> float:
+        """Input rows over seconds, from the call to the report."""
+        return self.source.height / self.seconds if self.seconds else 0.0
+
+    def plot(self) -> Figure:
+        """Draw the time per phase per batch.
+
+        Returns:
+            A matplotlib figure with one stacked bar per batch, in seconds.
+
+        Example:
+            >>> from crave_bulk import examples
+            >>> examples.report().plot().axes[0].get_xlabel()
+            'seconds'
+        """
+        from crave_bulk.chart import plot_timings  # matplotlib takes a second to import
+
+        return plot_timings([self])
+
+    def refusal(self) -> str:
+        """Say in one line why nothing was written, and where to look.
+
+        Returns:
+            The message of `RejectedRows`.
+        """
+        first = self.failures.row(0, named=True)
+        value = "" if first["value"] is None else f" = {card.shorten(repr(first['value']))}"
+        return (
+            f"{self.counts['rejected']:,} of {self.counts['input']:,} rows for table {self.table} were refused, so "
+            f"nothing was written; the first is row {first['row']}: {first['column']}{value}: {first['message']}. "
+            'See .report.rejected for all of them; on_reject="keep" writes the other rows'
+        )
+
+    def top_reasons(self, limit: int = 5) -> pl.DataFrame:
+        """Count the rules that were broken most.
+
+        Args:
+            limit: how many lines at most.
+
+        Returns:
+            stage, rule, column, rows; the most frequent first.
+        """
+        counted = self.failures.group_by("stage", "rule", "column", maintain_order=True).len("rows")
+        return counted.sort("rows", descending=True, maintain_order=True).head(limit)
+
+    def __repr__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        done = "" if self.committed else "  NOTHING WRITTEN: as if it had been"
+        yield f"{self.verb} {self.table}: {card.sentence(self.counts)}{done}"
+        yield f"  {self.seconds:.3f} s, {self.rows_per_second:,.0f} rows/s  ({card.phases(self.timings)})"
+        for stage, rule, column, rows in self.top_reasons().iter_rows():
+            yield f"  rejected at {stage}: {rows:,} x {rule} on {column}"
+        yield f"  batch {self.batch_id}"
+
+    def _repr_html_(self) -> str:
+        return card.html(self)

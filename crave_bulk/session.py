@@ -1,0 +1,117 @@
+"""One connection at work: statements in, frames out, nested transactions, and a listener for each statement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import adbc_driver_manager
+import polars as pl
+
+from crave_bulk.backends.base import Backend
+from crave_bulk.errors import BulkError, ConnectionFailed
+
+Listener = Callable[[str], None]
+
+
+class Session:
+    """The statements of one connection, in one thread."""
+
+    def __init__(self, connection: Any, backend: Backend, listeners: Sequence[Listener] = ()) -> None:
+        self.backend = backend
+        self.broken = False
+        self._connection = connection
+        self._listeners = listeners
+        self._depth = 0
+
+    def execute(self, statement: str) -> None:
+        """Run a statement that reads nothing back.
+
+        Args:
+            statement: one statement; what follows a semicolon would be ignored by SQLite's driver.
+
+        Raises:
+            BulkError: the database refused it.
+        """
+        with self._cursor(statement) as cursor:
+            cursor.execute(statement)
+
+    def fetch(self, statement: str) -> pl.DataFrame:
+        """Run a statement and read its rows.
+
+        Args:
+            statement: one statement.
+
+        Returns:
+            The rows; the dtypes are the driver's, which infers them on SQLite.
+
+        Raises:
+            BulkError: the database refused it.
+        """
+        with self._cursor(statement) as cursor:
+            cursor.execute(statement)
+            return pl.DataFrame(cursor.fetch_arrow_table())
+
+    def ingest(self, name: str, frame: pl.DataFrame) -> None:
+        """Create a temporary table from a frame, in the open transaction.
+
+        The driver creates the table, so that its types are those of the frame: appending to a table
+        whose types differ corrupts values or fails.
+
+        Args:
+            name: the table's name, which must be free.
+            frame: the rows.
+
+        Raises:
+            BulkError: the database refused it.
+        """
+        with self._cursor(f"-- ingest {frame.height} rows into {name}") as cursor:
+            cursor.adbc_ingest(name, frame, mode="create", temporary=True)
+
+    @contextmanager
+    def atomic(self) -> Iterator[None]:
+        """Run a block all or nothing: the outermost is a transaction, a nested one a savepoint.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            BulkError: the transaction could not be begun or committed.
+        """
+        depth, savepoint = self._depth, f"crave_bulk_{self._depth}"
+        self.execute(f"SAVEPOINT {savepoint}" if depth else self.backend.begin)
+        self._depth += 1
+        try:
+            yield
+            self.execute(f"RELEASE SAVEPOINT {savepoint}" if depth else "COMMIT")
+        except BaseException:
+            self._roll_back(
+                [f"ROLLBACK TO SAVEPOINT {savepoint}", f"RELEASE SAVEPOINT {savepoint}"]
+                if depth
+                else ["ROLLBACK"]
+            )
+            raise
+        finally:
+            self._depth = depth
+
+    def _roll_back(self, statements: list[str]) -> None:
+        """Take the block back; a clean-up that fails marks the connection and never hides the first error."""
+        try:
+            for statement in statements:
+                self.execute(statement)
+        except BulkError:
+            self.broken = True
+
+    @contextmanager
+    def _cursor(self, statement: str) -> Iterator[Any]:
+        for listener in self._listeners:
+            listener(statement)
+        # An open cursor makes closing its connection raise, so each is closed at once.
+        with self._connection.cursor(adbc_stmt_kwargs=self.backend.stage_options) as cursor:
+            try:
+                yield cursor
+            except adbc_driver_manager.Error as cause:
+                error = self.backend.error(cause)
+                self.broken = self.broken or isinstance(error, ConnectionFailed)
+                raise error from cause

@@ -1,0 +1,310 @@
+"""Table and field: the contract that a frame and a database table share.
+
+A `Table` is a Pandera model for Polars; `field` is ``pandera.Field`` plus what a database needs to
+know. `contract_of` reads both once into plain values, which is all that the pipeline ever sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, get_args
+
+import pandera.polars as pa
+import polars as pl
+
+from crave_bulk.errors import ContractError
+from crave_bulk.sql import quote, split_name
+
+Merge = Literal["replace", "keep", "add", "max", "min", "coalesce", "union", "append"]
+
+_METADATA = "crave_bulk"
+_RESERVED = ("_row", "_reasons")  # the columns that a report adds to a user's own
+
+
+@dataclass(frozen=True, slots=True)
+class FieldOptions:
+    """What a field tells the database, beyond what it tells Pandera."""
+
+    key: bool = False
+    references: str | None = None
+    merge: Merge = "replace"
+    default: Any = None
+    on_update: Literal["now"] | None = None
+    uuid: bool = False
+    json: bool = False
+    soft_delete: bool = False
+
+
+def field(
+    *,
+    key: bool = False,
+    references: str | None = None,
+    merge: Merge = "replace",
+    default: Any = None,
+    on_update: Literal["now"] | None = None,
+    uuid: bool = False,
+    json: bool = False,
+    soft_delete: bool = False,
+    metadata: dict[str, Any] | None = None,
+    **pandera_options: Any,
+) -> Any:
+    """Declare a column: ``pandera.Field`` and what a database needs to know.
+
+    Args:
+        key: the column is (part of) the key that identifies a row.
+        references: the column that this one points at, as ``"table.column"``.
+        merge: how an upsert combines the value with the one that is there.
+        default: the value for rows that have none; ``"uuid"`` makes a time-ordered UUIDv7 and
+            ``"now"`` the time of the batch.
+        on_update: ``"now"`` sets the time of the batch whenever the row really changes.
+        uuid: the strings are UUIDs, 36 characters in lower case; PostgreSQL's own type there.
+        json: the strings are JSON, kept to the letter.
+        soft_delete: a deleted row is marked in this column rather than removed.
+        metadata: passed on to Pandera.
+        pandera_options: every option of ``pandera.Field``: ``ge``, ``isin``, ``nullable``, ``unique``,
+            ``coerce``, ``alias``, ``str_length`` and so on.
+
+    Returns:
+        A Pandera field.
+
+    Raises:
+        ContractError: `merge` or `on_update` is not one of the known rules.
+
+    Example:
+        >>> class Foods(Table):
+        ...     food_id: str = field(key=True)
+        ...     name: str = field(unique=True, str_length={"max_value": 255})
+        >>> contract_of(Foods).key, contract_of(Foods).unique
+        (('food_id',), (('name',),))
+    """
+    if merge not in get_args(Merge):
+        raise ContractError(f"merge={merge!r} is not a merge rule: use one of {', '.join(get_args(Merge))}")
+    if on_update not in (None, "now"):
+        raise ContractError(f"on_update={on_update!r} is not known: the only rule is 'now'")
+    options = FieldOptions(key, references, merge, default, on_update, uuid, json, soft_delete)
+    return pa.Field(metadata={**(metadata or {}), _METADATA: options}, **pandera_options)
+
+
+class Table(pa.DataFrameModel):
+    """A table: one annotated `field` per column, and a ``Config`` with its name and unique keys.
+
+    A column annotated ``X | None`` may be left out of a frame and may hold NULL; a ``nullable=True``
+    field may hold NULL but must be in the frame. ``Config.name`` may be qualified (``sales.orders``),
+    ``Config.unique`` is one list of columns, or a list of such lists.
+
+    Example:
+        >>> class Orders(Table):
+        ...     '''One row per order.'''
+        ...     order_id: int = field(key=True)
+        ...     customer: str
+        ...     class Config:
+        ...         name = "orders"
+        >>> contract_of(Orders).columns[1]
+        Column(name='customer', dtype=String, nullable=False, required=True)
+    """
+
+    @classmethod
+    def build_schema_(cls, **kwargs: Any) -> pa.DataFrameSchema:
+        """Build the Pandera schema, in which an optional column may hold nulls.
+
+        Args:
+            kwargs: Pandera's own.
+
+        Returns:
+            The schema.
+        """
+        schema = super().build_schema_(**kwargs)
+        for column in schema.columns.values():
+            # Pandera takes ``X | None`` for "may be left out" only; what is left out becomes NULL.
+            column.nullable = column.nullable or not column.required
+        return schema
+
+
+@dataclass(frozen=True, slots=True)
+class TableName:
+    """The name of a table, with its schema where it has one."""
+
+    table: str
+    schema: str | None = None
+
+    @classmethod
+    def parse(cls, name: str) -> TableName:
+        """Read ``table`` or ``schema.table``.
+
+        Args:
+            name: the name; a part that holds dots stands in double quotes.
+
+        Returns:
+            The name in parts.
+
+        Raises:
+            ContractError: the name has more than two parts, or an empty one.
+        """
+        parts = split_name(name)
+        if not 1 <= len(parts) <= 2 or not all(parts):
+            raise ContractError(f'{name!r} is not a table name: write "table" or "schema.table"')
+        return cls(parts[-1], parts[0] if len(parts) == 2 else None)
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.table}" if self.schema else self.table
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Column:
+    """One column of a contract."""
+
+    name: str
+    dtype: pl.DataType
+    nullable: bool
+    required: bool
+    coerce: bool
+    options: FieldOptions
+
+    def __repr__(self) -> str:
+        return f"Column(name={self.name!r}, dtype={self.dtype}, nullable={self.nullable}, required={self.required})"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A column that points at a column of another table."""
+
+    column: str
+    table: TableName
+    target: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contract:
+    """A table as the pipeline sees it: columns, key, unique keys, references and Pandera's schema."""
+
+    name: TableName
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    unique: tuple[tuple[str, ...], ...]
+    references: tuple[Reference, ...]
+    schema: pa.DataFrameSchema
+
+    @property
+    def column_names(self) -> list[str]:
+        """The names of the columns, in order."""
+        return [column.name for column in self.columns]
+
+    def column(self, name: str) -> Column:
+        """Find a column by its name.
+
+        Args:
+            name: the column's name, which must be one of the contract's.
+
+        Returns:
+            The column.
+        """
+        return next(column for column in self.columns if column.name == name)
+
+
+@lru_cache(maxsize=512)
+def contract_of(table: type[Table]) -> Contract:
+    """Read a table's declaration into a contract, checking that it can be one.
+
+    Args:
+        table: a subclass of `Table`.
+
+    Returns:
+        The contract.
+
+    Raises:
+        ContractError: the declaration has no key, names a column that is not there, or cannot be met.
+    """
+    if not (isinstance(table, type) and issubclass(table, Table)):
+        raise ContractError(f"{table!r} is not a table: pass a subclass of cb.Table")
+    schema = table.to_schema()
+    where = f"table {table.__name__}"
+    columns = tuple(_column(where, name, column) for name, column in schema.columns.items())
+    contract = Contract(
+        name=TableName.parse(schema.name or table.__name__),
+        columns=columns,
+        key=tuple(column.name for column in columns if column.options.key),
+        unique=_unique_keys(schema),
+        references=tuple(_reference(where, column) for column in columns if column.options.references),
+        schema=schema,
+    )
+    _check(where, contract)
+    return contract
+
+
+def _column(where: str, name: str, column: Any) -> Column:
+    options = (column.metadata or {}).get(_METADATA, FieldOptions())
+    if column.dtype is None:
+        raise ContractError(f"{where}: column {name!r} has no type: annotate it, as in `{name}: str`")
+    dtype = column.dtype.type
+    return Column(
+        name=name,
+        dtype=dtype() if isinstance(dtype, type) else dtype,
+        nullable=column.nullable,
+        required=column.required,
+        coerce=column.coerce,
+        options=options,
+    )
+
+
+def _reference(where: str, column: Column) -> Reference:
+    *table, target = split_name(column.options.references or "")
+    if not 1 <= len(table) <= 2:
+        raise ContractError(
+            f"{where}: references={column.options.references!r} of column {column.name!r} is not understood: "
+            'write "table.column" or "schema.table.column"'
+        )
+    return Reference(column.name, TableName(table[-1], table[0] if len(table) == 2 else None), target)
+
+
+def _unique_keys(schema: pa.DataFrameSchema) -> tuple[tuple[str, ...], ...]:
+    """Collect ``Config.unique`` (one key, or a list of keys) and every field with ``unique=True``."""
+    declared: Sequence[Any] = [schema.unique] if isinstance(schema.unique, str) else schema.unique or []
+    if declared and all(isinstance(part, str) for part in declared):
+        declared = [declared]
+    keys = [tuple(key) for key in declared]
+    keys += [(name,) for name, column in schema.columns.items() if column.unique]
+    return tuple(dict.fromkeys(keys))
+
+
+def _check(where: str, contract: Contract) -> None:
+    names = set(contract.column_names)
+    if not contract.key:
+        raise ContractError(
+            f"{where} has no key: mark the columns that identify a row with cb.field(key=True)"
+        )
+    if unknown := [name for key in contract.unique for name in key if name not in names]:
+        raise ContractError(f"{where}: Config.unique names {unknown[0]!r}, which is not a column of it")
+    for column in contract.columns:
+        quote(column.name)
+        _check_column(where, column)
+
+
+def _check_column(where: str, column: Column) -> None:
+    options, text = column.options, isinstance(column.dtype, pl.String)
+    if column.name in _RESERVED:
+        raise ContractError(
+            f"{where}: a column cannot be called {column.name!r}: reports use that name themselves"
+        )
+    if options.key and column.nullable:
+        raise ContractError(
+            f"{where}: key column {column.name!r} cannot be nullable: a key identifies its row"
+        )
+    if options.uuid and not (text or column.dtype == pl.List(pl.String)):
+        raise ContractError(
+            f"{where}: uuid=True needs text or a list of text, but {column.name!r} is {column.dtype}"
+        )
+    if options.default == "uuid" and not text:
+        raise ContractError(
+            f"{where}: default='uuid' needs a text column, but {column.name!r} is {column.dtype}"
+        )
+    if options.json and not (text or isinstance(column.dtype, pl.Struct | pl.List)):
+        raise ContractError(
+            f"{where}: json=True needs text, a struct or a list, but {column.name!r} is {column.dtype}"
+        )
+    wants_now = options.on_update == "now" or options.default == "now"
+    if wants_now and not isinstance(column.dtype, pl.Datetime | pl.Date):
+        raise ContractError(
+            f"{where}: 'now' needs a Date or Datetime column, but {column.name!r} is {column.dtype}"
+        )

@@ -1,0 +1,96 @@
+"""Real databases for every test: SQLite, PostgreSQL 18 from the wheel, and 15 where it is installed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import adbc_driver_postgresql.dbapi
+import pytest
+
+import crave_bulk as cb
+
+OLD_SERVER = Path("/usr/lib/postgresql/15/bin")
+SERVERS = ["postgres", *(["postgres15"] if (OLD_SERVER / "postgres").exists() else [])]
+_numbers = count()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Ask for the coverage of the whole suite only where the whole suite runs."""
+    if not config.invocation_params.args and not os.environ.get("CRAVE_BULK_NO_COVERAGE_FLOOR"):
+        config.option.cov_fail_under = 95
+
+
+@contextmanager
+def _old_server() -> Iterator[str]:
+    """Run an installed PostgreSQL 15; as root it runs as the user that owns such servers."""
+    user = "postgres" if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory() as folder:
+        if user:
+            os.chmod(folder, 0o777)
+        data = f"{folder}/data"
+
+        def run(*words: str) -> None:
+            subprocess.run(words, check=True, user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        run(f"{OLD_SERVER}/initdb", "--auth=trust", "-U", "postgres", "--encoding=utf8", "-D", data)
+        run(f"{OLD_SERVER}/pg_ctl", "-w", "-D", data, "-o", f"-h '' -k {folder}", "-l", f"{folder}/log", "start")
+        try:
+            yield f"postgresql://postgres@/postgres?host={folder}"
+        finally:
+            run(f"{OLD_SERVER}/pg_ctl", "-w", "-m", "immediate", "-D", data, "stop")
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """URLs of servers that were started for the tests, by name."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        given = os.environ.get("CRAVE_BULK_TEST_POSTGRES_URL")
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        urls = {"postgres": given or stack.enter_context(cb.embedded_postgres(f"{folder}/pg"))}
+        if "postgres15" in SERVERS:
+            urls["postgres15"] = stack.enter_context(_old_server())
+        yield urls
+
+
+def new_database(server: str) -> str:
+    """Create an empty database on a server, and return its URL."""
+    name = f"crave_bulk_{os.getpid()}_{next(_numbers)}"
+    with adbc_driver_postgresql.dbapi.connect(server, autocommit=True) as connection:
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name}")
+    return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+
+
+def drop_database(server: str, url: str) -> None:
+    """Drop a database, with whatever is still connected to it."""
+    with adbc_driver_postgresql.dbapi.connect(server, autocommit=True) as connection:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", *SERVERS])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database of each kind in turn."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/test.db"
+        return
+    server = request.getfixturevalue("servers")[request.param]
+    fresh = new_database(server)
+    yield fresh
+    drop_database(server, fresh)
+
+
+@pytest.fixture
+def db(url: str) -> Iterator[cb.Database]:
+    """An empty database of each kind in turn."""
+    with cb.connect(url) as database:
+        yield database

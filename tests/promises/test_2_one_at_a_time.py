@@ -1,0 +1,104 @@
+"""A bulk call means what its rows mean one at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import crave_bulk as cb
+from oracle import Oracle
+
+PARENTS = [1, 2]
+SCHEMA = {"a": pl.Int64, "b": pl.String, "code": pl.Int64, "x": pl.String, "y": pl.Int64, "parent": pl.Int64, "amount": pl.Int64}
+
+
+class Parents(cb.Table):
+    """What items point at."""
+
+    id: int = cb.field(key=True)
+
+    class Config:
+        name = "parents"
+
+
+class Items(cb.Table):
+    """A composite key, two unique keys, a reference and a rule."""
+
+    a: int = cb.field(key=True)
+    b: str = cb.field(key=True)
+    code: int = cb.field(nullable=True, unique=True)
+    x: str
+    y: int = cb.field(nullable=True)
+    parent: int = cb.field(nullable=True, references="parents.id")
+    amount: int = cb.field(ge=0)
+
+    class Config:
+        name = "items"
+        unique = ["x", "y"]
+
+
+# Small domains, so that rows meet: the same key, the same unique value, a value that was just given up.
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "a": st.integers(1, 3),
+            "b": st.sampled_from("pq"),
+            "code": st.none() | st.integers(1, 4),
+            "x": st.sampled_from("uvw"),
+            "y": st.none() | st.integers(1, 2),
+            "parent": st.none() | st.integers(1, 3),
+            "amount": st.sampled_from([0, 5, 9, -1]),
+        }
+    ),
+    max_size=12,
+)
+CALLS = st.lists(
+    st.tuples(st.sampled_from([("upsert", "error"), ("insert", "error"), ("insert", "ignore")]), ROWS), max_size=3
+)
+
+
+def row(a: int, code: int | None, **rest: Any) -> dict[str, Any]:
+    return {"a": a, "b": "p", "code": code, "x": str(a), "y": None, "parent": None, "amount": 0, **rest}
+
+
+SWAP_THROUGH_A_SPARE = [("upsert", "error"), [row(1, 9), row(2, 1), row(1, 2)]]
+HAND_OVER = [("upsert", "error"), [row(1, 3), row(2, 1)]]
+START = [("upsert", "error"), [row(1, 1), row(2, 2)]]
+
+
+@pytest.fixture
+def empty(db: cb.Database) -> cb.Database:
+    db.create(Parents, Items)
+    db.insert(Parents, pl.DataFrame({"id": PARENTS}))
+    return db
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(calls=CALLS)
+@example(calls=[START, SWAP_THROUGH_A_SPARE])
+@example(calls=[START, HAND_OVER])
+@example(calls=[START, [("upsert", "error"), [row(1, 2), row(2, 1)]]])
+@example(calls=[START, [("upsert", "error"), [row(1, 7), row(3, 1), row(1, 1)]]])
+@example(calls=[[("insert", "error"), [row(1, 1), row(2, 1), row(2, 2), row(2, 2)]]])
+def test_bulk_equals_row_by_row(empty: cb.Database, calls: list[Any]) -> None:
+    wipe(empty)
+    oracle = Oracle(PARENTS)
+    for (verb, on_conflict), rows in calls:
+        expected = oracle.apply(verb, rows, on_conflict)
+        frame = pl.DataFrame(rows, schema=SCHEMA)
+        if verb == "upsert":
+            report = empty.upsert(Items, frame, on_reject="keep")
+        else:
+            report = empty.insert(Items, frame, on_conflict=on_conflict, on_reject="keep")
+        assert report.outcomes["outcome"].to_list() == expected
+        assert sum(n for name, n in report.counts.items() if name != "input") == report.counts["input"] == len(rows)
+        assert set(empty.read(Items).rows()) == set(oracle.rows().values())
+
+
+def wipe(db: cb.Database) -> None:
+    with db.session() as session:
+        session.execute("DELETE FROM items")
