@@ -102,7 +102,7 @@ class Database:
             for contract in contracts:
                 for statement in (*self.backend.prepare(contract), create_table(self.backend, contract)):
                     session.execute(statement)
-                have = session.fetch(f"SELECT * FROM {self.backend.table(contract.name)} LIMIT 0").columns
+                have = session.columns(f"SELECT * FROM {self.backend.table(contract.name)} LIMIT 0")
                 if missing := [name for name in contract.column_names if name not in have]:
                     raise ContractError(
                         f"table {contract.name} exists but has no column {missing[0]!r}: add the column, or "

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from crave_bulk.backends.codec import within_years
+
 STAGES = ("validate", "reference", "unique", "database")
 
 SCHEMA = pl.Schema(
@@ -69,7 +71,19 @@ def as_text(values: pl.Series) -> pl.Series:
     """
     if values.dtype.is_nested() or values.dtype == pl.Binary:
         return pl.Series(values.name, [None if v is None else str(v) for v in values], dtype=pl.String)
+    if isinstance(values.dtype, pl.Duration):
+        return values.dt.to_string("polars")
+    if isinstance(values.dtype, pl.Date | pl.Datetime):
+        return _moments_as_text(values)
     return values.cast(pl.String)
+
+
+def _moments_as_text(values: pl.Series) -> pl.Series:
+    """Write dates; those outside the years that Polars can write appear as their count of units."""
+    value = pl.col("v")
+    inside = within_years(values.dtype)(value)
+    written = pl.when(inside).then(value).cast(pl.String).fill_null(value.to_physical().cast(pl.String))
+    return pl.DataFrame({"v": values}).select(written.alias(values.name)).to_series()
 
 
 def gather(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:

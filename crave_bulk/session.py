@@ -53,6 +53,22 @@ class Session:
             cursor.execute(statement)
             return pl.DataFrame(cursor.fetch_arrow_table())
 
+    def columns(self, statement: str) -> list[str]:
+        """Ask which columns a query has, without reading a row.
+
+        Args:
+            statement: one query.
+
+        Returns:
+            The names.
+
+        Raises:
+            BulkError: the database refused it.
+        """
+        with self._cursor(statement) as cursor:
+            cursor.execute(statement)
+            return [column[0] for column in cursor.description]
+
     def ingest(self, name: str, frame: pl.DataFrame) -> None:
         """Create a temporary table from a frame, in the open transaction.
 

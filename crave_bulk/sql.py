@@ -11,7 +11,7 @@ from crave_bulk.errors import ContractError
 
 
 def quote(name: str) -> str:
-    '''Quote an identifier, whatever it holds.
+    """Quote an identifier, whatever it holds.
 
     Args:
         name: the name of a table, a column or a constraint.
@@ -25,7 +25,7 @@ def quote(name: str) -> str:
     Example:
         >>> print(quote('say "hi"'))
         "say ""hi\"""
-    '''
+    """
     if not name or "\0" in name:
         raise ContractError(
             f"{name!r} cannot be a name in a database: give it at least one character and no NUL"

@@ -6,8 +6,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import count
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -18,7 +17,6 @@ import crave_bulk as cb
 
 OLD_SERVER = Path("/usr/lib/postgresql/15/bin")
 SERVERS = ["postgres", *(["postgres15"] if (OLD_SERVER / "postgres").exists() else [])]
-_numbers = count()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,8 +48,6 @@ def _old_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """URLs of servers that were started for the tests, by name."""
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         given = os.environ.get("CRAVE_BULK_TEST_POSTGRES_URL")
         folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -61,20 +57,32 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         yield urls
 
 
-def new_database(server: str) -> str:
-    """Create an empty database on a server, and return its URL."""
-    name = f"crave_bulk_{os.getpid()}_{next(_numbers)}"
-    with adbc_driver_postgresql.dbapi.connect(server, autocommit=True) as connection:
-        with connection.cursor() as cursor:
+@contextmanager
+def _statements(url: str) -> Iterator[adbc_driver_postgresql.dbapi.Cursor]:
+    with adbc_driver_postgresql.dbapi.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+        yield cursor
+
+
+@pytest.fixture(scope="session")
+def databases(servers: dict[str, str]) -> Iterator[dict[str, str]]:
+    """URLs of one database per server, of this test run's own."""
+    name = f"crave_bulk_{os.getpid()}"
+    for server in servers.values():
+        with _statements(server) as cursor:
             cursor.execute(f"CREATE DATABASE {name}")
-    return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+    yield {kind: urlunsplit(urlsplit(server)._replace(path=f"/{name}")) for kind, server in servers.items()}
+    for server in servers.values():
+        with _statements(server) as cursor:
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def drop_database(server: str, url: str) -> None:
-    """Drop a database, with whatever is still connected to it."""
-    with adbc_driver_postgresql.dbapi.connect(server, autocommit=True) as connection:
-        with connection.cursor() as cursor:
-            cursor.execute(f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)")
+def empty_database(url: str) -> None:
+    """Drop everything that a test made."""
+    with _statements(url) as cursor:
+        cursor.execute("SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'")
+        for (schema,) in cursor.fetchall():
+            cursor.execute(f'DROP SCHEMA "{schema}" CASCADE')
+        cursor.execute("CREATE SCHEMA public")
 
 
 @pytest.fixture(params=["sqlite", *SERVERS])
@@ -83,10 +91,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/test.db"
         return
-    server = request.getfixturevalue("servers")[request.param]
-    fresh = new_database(server)
-    yield fresh
-    drop_database(server, fresh)
+    database = request.getfixturevalue("databases")[request.param]
+    yield database
+    empty_database(database)
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def text_form(dtype: pl.DataType) -> Codec | None:
                 pl.String(),
                 lambda x: x.cast(pl.String),
                 lambda x: x.str.to_date("%Y-%m-%d"),
-                refusals=_YEARS,
+                refusals=outside_years(dtype),
             )
         case pl.Time():
             # A cast to text would drop the microseconds.
@@ -108,7 +108,7 @@ def text_form(dtype: pl.DataType) -> Codec | None:
                 refusals=sub_microsecond(dtype),
             )
         case pl.Datetime():
-            return replace(_datetime_text(dtype), refusals=(*sub_microsecond(dtype), *_YEARS))
+            return replace(_datetime_text(dtype), refusals=(*sub_microsecond(dtype), *outside_years(dtype)))
         case pl.Duration():
             return Codec(
                 "",
@@ -151,8 +151,35 @@ def sub_microsecond(dtype: pl.DataType) -> tuple[Refusal, ...]:
     return ()
 
 
-# Text dates sort and compare as dates only while every year has four digits.
-_YEARS = (Refusal("is outside the years 1 to 9999", lambda x: ~x.dt.year().is_between(1, 9999)),)
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, in days since 1970-01-01
+_PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+
+
+def within_years(dtype: pl.DataType) -> Step:
+    """Test for the years 1 to 9999, in which text dates sort as dates and both databases agree.
+
+    Args:
+        dtype: a Date or Datetime; the test counts its units, as Polars panics on years far outside.
+
+    Returns:
+        A step that is true inside.
+    """
+    per_day = _PER_DAY[dtype.time_unit] if isinstance(dtype, pl.Datetime) else 1
+    first, last = _FIRST_DAY * per_day, (_LAST_DAY + 1) * per_day - 1
+    return lambda x: x.to_physical().cast(pl.Int128).is_between(first, last)
+
+
+def outside_years(dtype: pl.DataType) -> tuple[Refusal, ...]:
+    """Refuse what lies outside the years 1 to 9999.
+
+    Args:
+        dtype: a Date or Datetime.
+
+    Returns:
+        The refusal.
+    """
+    inside = within_years(dtype)
+    return (Refusal("is outside the years 1 to 9999", lambda x: ~inside(x)),)
 
 
 def decimal_refusals(dtype: pl.Decimal) -> tuple[Refusal, ...]:

@@ -21,6 +21,7 @@ from crave_bulk.backends.codec import (
     decimal_refusals,
     inner_dtype,
     json_form,
+    outside_years,
     sub_microsecond,
     text_form,
     unsupported,
@@ -54,7 +55,6 @@ _WIRE: dict[str, pl.DataType] = {"smallint": pl.Int16(), "integer": pl.Int32(), 
 _NUL = Refusal(
     "holds a NUL character, which PostgreSQL's text cannot", lambda x: x.str.contains("\0", literal=True)
 )
-_YEARS = Refusal("is outside the years 1 to 9999", lambda x: ~x.dt.year().is_between(1, 9999))
 
 
 class Postgres(Backend):
@@ -236,7 +236,7 @@ def _scalar(dtype: pl.DataType) -> Codec:
         return Codec(sql_type, dtype)
     match dtype:
         case pl.Date():
-            return Codec("date", dtype, refusals=(_YEARS,))
+            return Codec("date", dtype, refusals=outside_years(dtype))
         case pl.Time():
             return Codec("time", dtype, refusals=sub_microsecond(dtype))
         case pl.Datetime():
@@ -288,7 +288,7 @@ def _moment(dtype: pl.Datetime) -> Codec:
         return (x.dt.convert_time_zone(zone) if zone else x).cast(dtype)
 
     sql_type = "timestamptz" if zone else "timestamp"
-    return Codec(sql_type, wire, encode, decode, refusals=(*sub_microsecond(dtype), _YEARS))
+    return Codec(sql_type, wire, encode, decode, refusals=(*sub_microsecond(dtype), *outside_years(dtype)))
 
 
 def _list_codec(column: Column, inner: pl.DataType) -> Codec:
