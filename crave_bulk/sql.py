@@ -23,8 +23,8 @@ def quote(name: str) -> str:
         ContractError: the name is empty or holds a NUL, which no database can take.
 
     Example:
-        >>> print(quote('say "hi"'))
-        "say ""hi\"""
+        >>> print(quote('12" pipe'))
+        "12"" pipe"
     """
     if not name or "\0" in name:
         raise ContractError(

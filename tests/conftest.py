@@ -38,7 +38,17 @@ def _old_server() -> Iterator[str]:
             subprocess.run(words, check=True, user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
         run(f"{OLD_SERVER}/initdb", "--auth=trust", "-U", "postgres", "--encoding=utf8", "-D", data)
-        run(f"{OLD_SERVER}/pg_ctl", "-w", "-D", data, "-o", f"-h '' -k {folder}", "-l", f"{folder}/log", "start")
+        run(
+            f"{OLD_SERVER}/pg_ctl",
+            "-w",
+            "-D",
+            data,
+            "-o",
+            f"-h '' -k {folder}",
+            "-l",
+            f"{folder}/log",
+            "start",
+        )
         try:
             yield f"postgresql://postgres@/postgres?host={folder}"
         finally:
@@ -59,7 +69,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 @contextmanager
 def _statements(url: str) -> Iterator[adbc_driver_postgresql.dbapi.Cursor]:
-    with adbc_driver_postgresql.dbapi.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+    with (
+        adbc_driver_postgresql.dbapi.connect(url, autocommit=True) as connection,
+        connection.cursor() as cursor,
+    ):
         yield cursor
 
 
@@ -79,7 +92,9 @@ def databases(servers: dict[str, str]) -> Iterator[dict[str, str]]:
 def empty_database(url: str) -> None:
     """Drop everything that a test made."""
     with _statements(url) as cursor:
-        cursor.execute("SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'")
+        cursor.execute(
+            "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+        )
         for (schema,) in cursor.fetchall():
             cursor.execute(f'DROP SCHEMA "{schema}" CASCADE')
         cursor.execute("CREATE SCHEMA public")

@@ -54,7 +54,9 @@ class Oracle:
         return {(row[0], row[1]): row for row in found}
 
 
-def _account(before: dict[Any, Any], after: dict[Any, Any], rows: list[Row], outcomes: list[str]) -> list[str]:
+def _account(
+    before: dict[Any, Any], after: dict[Any, Any], rows: list[Row], outcomes: list[str]
+) -> list[str]:
     """Name outcomes as a batch does: by key, what its last accepted row left behind."""
     last: dict[Any, int] = {}
     for number, (row, outcome) in enumerate(zip(rows, outcomes, strict=True)):

@@ -22,13 +22,14 @@ class MergeParts:
 
     Attributes:
         target: the table that is written.
-        source: a sub-query over the staging table whose columns are named and typed as the target's.
+        source: a sub-query over the staging table: ``_row``, and columns named and typed as the target's.
         key: the key columns.
         insert: the columns of a new row.
         update: the columns that an existing row takes over.
         compare: the columns that decide whether an existing row changes at all, each with the form in
             which two of its values can be compared.
-        returning: what is read back of each written row: SQL form, column, and name in the result.
+        returning: what is read back of each written row: SQL form, column, and name in the result;
+            nothing where the database does not need to.
     """
 
     target: str
@@ -49,6 +50,9 @@ class Backend(ABC):
     in_memory: bool
     concurrent: bool  # other writers can come between a check and the merge
     driver_error: type[Exception] = adbc_driver_manager.Error
+    before_merge: tuple[str, ...] = ()  # settings for the merge …
+    after_merge: tuple[str, ...] = ()  # … and their end, as a batch may be part of a larger transaction
+    reads_back: bool  # a merge says which rows it wrote; else they are counted, under the write lock
     stage_options: dict[str, str] = {}  # noqa: RUF012 - the driver's statement options, never changed
 
     @abstractmethod
@@ -103,8 +107,8 @@ class Backend(ABC):
             parts: what to write where.
 
         Returns:
-            One statement that reads back, per written row, `parts.returning` and ``inserted``: true,
-            false, or NULL where the database cannot tell but a lock makes the classification exact.
+            One statement. Where `reads_back`, it gives for each written row its ``_row``, or else its
+            key as in `parts.returning`, and ``inserted``.
         """
 
     def prepare(self, contract: Contract) -> list[str]:  # noqa: ARG002
@@ -130,12 +134,12 @@ class Backend(ABC):
         return {column.name: self.codec(column) for column in contract.columns}
 
 
-def on_conflict_merge(parts: MergeParts, inserted: str) -> str:
+def on_conflict_merge(parts: MergeParts, inserted: str = "") -> str:
     """Write a merge as ``INSERT … ON CONFLICT DO UPDATE``, which SQLite and every PostgreSQL take.
 
     Args:
         parts: what to write where.
-        inserted: SQL over the written row that tells a new row from an updated one.
+        inserted: SQL over the written row that tells a new row from an updated one, if it is read back.
 
     Returns:
         One statement; a row that would not change is neither written nor read back.
@@ -143,12 +147,12 @@ def on_conflict_merge(parts: MergeParts, inserted: str) -> str:
     Example:
         >>> parts = MergeParts('"foods"', 'SELECT s.c0 AS "id", s.c1 AS "name" FROM stage AS s',
         ...     ('"id"',), ('"id"', '"name"'), ('"name"',), (('"name"', "{}"),), (("{}", '"id"', "c0"),))
-        >>> print(on_conflict_merge(parts, "NULL"))
+        >>> print(on_conflict_merge(parts, "xmax = 0"))
         INSERT INTO "foods" AS t ("id", "name")
         SELECT "id", "name" FROM (SELECT s.c0 AS "id", s.c1 AS "name" FROM stage AS s) AS s WHERE true
         ON CONFLICT ("id") DO UPDATE SET "name" = excluded."name"
         WHERE t."name" IS DISTINCT FROM excluded."name"
-        RETURNING "id" AS c0, NULL AS inserted
+        RETURNING "id" AS c0, xmax = 0 AS inserted
     """
     action = "DO NOTHING"
     if parts.compare:
@@ -158,8 +162,7 @@ def on_conflict_merge(parts: MergeParts, inserted: str) -> str:
     return (
         f"INSERT INTO {parts.target} AS t ({', '.join(parts.insert)})\n"
         f"SELECT {', '.join(parts.insert)} FROM ({parts.source}) AS s WHERE true\n"
-        f"ON CONFLICT ({', '.join(parts.key)}) {action}\n"
-        f"RETURNING {read_back(parts)}, {inserted} AS inserted"
+        f"ON CONFLICT ({', '.join(parts.key)}) {action}{read_back(parts, inserted)}"
     )
 
 
@@ -179,14 +182,17 @@ def differs(parts: MergeParts, new: str) -> str:
     )
 
 
-def read_back(parts: MergeParts, prefix: str = "") -> str:
-    """Write what a merge reads back of each row.
+def read_back(parts: MergeParts, inserted: str) -> str:
+    """Write what an ``INSERT`` reads back of each row; it knows the target's columns only.
 
     Args:
         parts: what to write where.
-        prefix: ``t.`` in a ``MERGE``; none in an ``INSERT``, where SQLite knows no alias.
+        inserted: SQL over the written row that tells a new row from an updated one.
 
     Returns:
-        A select list.
+        A ``RETURNING`` clause on a line of its own, or nothing.
     """
-    return ", ".join(f"{form.format(prefix + name)} AS {short}" for form, name, short in parts.returning)
+    if not parts.returning:
+        return ""
+    keys = ", ".join(f"{form.format(name)} AS {short}" for form, name, short in parts.returning)
+    return f"\nRETURNING {keys}, {inserted} AS inserted"

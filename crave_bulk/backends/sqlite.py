@@ -63,6 +63,7 @@ class SQLite(Backend):
 
     name = "sqlite"
     concurrent = False
+    reads_back = False
     # The write lock is taken at once: what a batch reads first is still true when it writes.
     begin = "BEGIN IMMEDIATE"
     # The driver infers a column's type from its first batch of rows and fails when a later one does not
@@ -157,7 +158,7 @@ class SQLite(Backend):
         return database_error(code, text, constraint)
 
     def merge(self, parts: MergeParts) -> str:
-        """Write the merge; whether a row is new is known from before, as the lock is held.
+        """Write the merge; which rows are new is known from before, as the write lock is held.
 
         Args:
             parts: what to write where.
@@ -165,7 +166,7 @@ class SQLite(Backend):
         Returns:
             One statement.
         """
-        return on_conflict_merge(parts, inserted="NULL")
+        return on_conflict_merge(parts)
 
 
 def _codec(column: Column) -> Codec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,12 +12,11 @@ import polars as pl
 
 from crave_bulk import failures
 from crave_bulk.errors import ConstraintViolated, RejectedRows
-from crave_bulk.pipeline import constraints
+from crave_bulk.pipeline import constraints, dedupe
 from crave_bulk.pipeline.constraints import Settled
-from crave_bulk.pipeline.dedupe import classify
 from crave_bulk.pipeline.intake import Intake, fit, new_uuids, to_polars
 from crave_bulk.pipeline.merge import Columns, apply_wave, columns_to_write, insert_sql, merge_parts
-from crave_bulk.pipeline.stage import KEYS, STAGE, Wire, staged
+from crave_bulk.pipeline.stage import STAGE, Wire
 from crave_bulk.pipeline.validate import validate
 from crave_bulk.report import OUTCOME, PHASES, Report
 from crave_bulk.session import Session
@@ -188,132 +187,126 @@ class _Batch:
         self.frame, self.verdict, self.clock = frame, verdict, clock
         self.key = wire.shorts(call.contract.key)
         self.inserts = call.verb == "insert"
+        self.ignores = call.on_conflict == "ignore"
+        self.repeats = False  # some key is in the batch more than once
+        self.first = False  # the target is empty: there is nothing to compare with
+        self.staged: int | None = None  # rows in the staging table, where there is one
 
     def run(self) -> None:
-        """Dedupe, stage, check and merge, unless a refusal has settled the batch already."""
+        """Stage, compare, check and merge, unless a refusal has settled the batch already."""
         accepted = self.verdict.outcomes.is_null()
-        with self.clock.phase("dedupe", int(accepted.sum())):
+        self.first = not self.session.fetch(
+            f"SELECT EXISTS (SELECT 1 FROM {self.wire.target}) AS some"
+        ).item()
+        with self.clock.phase("stage", int(accepted.sum())):
             rows = self.wire.encode(self.frame, None if accepted.all() else accepted)
-            target_is_empty = self._target_is_empty()
-            rows = self._classify(rows, rows.clear() if target_is_empty else self._existing(rows))
+            self.repeats = rows.select(pl.struct(self.key).n_unique()).item() < rows.height
+        if not rows.height:
+            return
+        self._stage(self._in_waves(rows, Settled()))
+        with self.clock.phase("dedupe", rows.height):
+            rows = self._compare(rows)
             candidates = self._candidates(rows)
-            final = self._final(candidates, Settled())
-        settled, written = self._stage_and_merge(candidates, final, target_is_empty)
+        settled, written = self._check_and_merge(candidates)
+        self._unstage()
         with self.clock.phase("report", rows.height):
-            self._account(rows, settled, written)
+            self._account(rows, candidates, settled, written)
 
     @property
     def _refused(self) -> bool:
         """Whether nothing will be written, because some row is refused."""
         return self.call.on_reject == "raise" and any(part.height for part in self.verdict.failures)
 
+    # -- stage --
+
+    def _stage(self, rows: pl.DataFrame) -> None:
+        """Ingest rows into the staging table, in place of what was there."""
+        self._unstage()
+        with self.clock.phase("stage", rows.height):
+            self.session.ingest(STAGE, rows.drop("mask", strict=False))
+        self.staged = rows.height
+
+    def _unstage(self) -> None:
+        if self.staged is not None:
+            self.session.execute(f"DROP TABLE {STAGE}")
+        self.staged = None
+
+    def _in_waves(self, rows: pl.DataFrame, settled: Settled) -> pl.DataFrame:
+        """Combine rows of one key: in each wave the last one stands, of an insert the first.
+
+        The other rows have no wave: they are staged to be checked, as what a key holds in between
+        matters to unique keys, and are not written.
+        """
+        wave = pl.lit(0, dtype=pl.Int32)
+        if settled.waves:
+            wave = pl.col("_row").replace_strict(settled.waves, default=0, return_dtype=pl.Int32)
+        rows = rows.with_columns(wave=wave)
+        if settled.gone:
+            rows = rows.filter(~pl.col("_row").is_in(settled.gone))
+        if self.repeats:
+            one = (
+                pl.struct(self.key).is_first_distinct()
+                if self.inserts
+                else pl.struct(*self.key, "wave").is_last_distinct()
+            )
+            rows = rows.with_columns(wave=pl.when(one).then("wave"))
+        return rows
+
     # -- dedupe --
 
-    def _target_is_empty(self) -> bool:
-        """Ask whether there are rows at all: a first load then needs no comparison."""
-        some = self.session.fetch(f"SELECT EXISTS (SELECT 1 FROM {self.wire.target}) AS some")
-        return not some.item()
+    def _compare(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Add ``mask``: -1 for a row that is new, 0 for one that changes nothing, else what differs."""
+        if self.first:
+            return rows.with_columns(mask=pl.lit(-1, dtype=pl.Int64))
+        if self.inserts:
+            taken = dedupe.taken(self.session, self.wire)
+            self._refuse_taken(taken)
+            return rows.with_columns(mask=pl.col("_row").is_in(taken.implode()).cast(pl.Int64) - 1)
+        return dedupe.changes(self.session, self.wire, rows, self.columns.compare)
 
-    def _existing(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Fetch the rows that exist for the batch's keys: by key, through a temporary table of keys."""
-        contract, wire = self.call.contract, self.wire
-        unique = [name for key in contract.unique for name in key]
-        names = list(dict.fromkeys([*contract.key, *self.columns.compare, *([] if self.inserts else unique)]))
-        with staged(self.session, KEYS, rows.select(self.key).unique()):
-            found = self.session.fetch(
-                f"SELECT {wire.read(names)} FROM {wire.target} AS t\n"
-                f"JOIN ({wire.staged(contract.key, KEYS)}) AS s ON {wire.equal(contract.key, 't', 's')}"
-            )
-        return wire.from_wire(found, names)
-
-    def _classify(self, rows: pl.DataFrame, existing: pl.DataFrame) -> pl.DataFrame:
-        unique = [] if self.inserts else [name for key in self.call.contract.unique for name in key]
-        return classify(
-            rows, existing, self.key, self.wire.shorts(self.columns.compare), self.wire.shorts(unique)
-        )
+    def _refuse_taken(self, rows: pl.Series) -> None:
+        """Account for inserts whose key exists in the table."""
+        if self.ignores:
+            self.verdict.set(rows, "ignored")
+        elif len(rows):
+            self.verdict.reject(constraints.key_failures(self.wire, self.frame, rows))
 
     def _candidates(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Select the rows that may have to be written; others end here, as unchanged or as taken."""
-        if self.inserts:
-            self._taken(rows.filter("present")["_row"])
-            return rows.filter(~pl.col("present"))
-        differs = pl.col("differs")
-        # A key with one changed row keeps them all: what they hold in between matters to unique keys.
-        return rows.filter(differs if not self._repeats(rows) else differs.any().over(self.key))
+        """Select the rows that may be written; a key with one changed row keeps all of its rows."""
+        moves = pl.col("mask") != 0
+        return rows.filter(moves.any().over(self.key) if self.repeats and not self.inserts else moves)
 
-    def _repeats(self, rows: pl.DataFrame) -> bool:
-        return int(rows.select(pl.struct(self.key).n_unique()).item()) < rows.height
+    # -- check and merge --
 
-    def _final(self, candidates: pl.DataFrame, settled: Settled) -> pl.DataFrame:
-        """Combine rows of the same key: the last one stands, in each wave."""
-        gone = [*settled.refused, *settled.ignored, *settled.orphans]
-        waves = pl.lit(0, dtype=pl.Int32)
-        if settled.waves:
-            waves = pl.col("_row").replace_strict(settled.waves, default=0, return_dtype=pl.Int32)
-        rows = candidates.with_columns(wave=waves)
-        if gone:
-            rows = rows.filter(~pl.col("_row").is_in(gone))
-        if self.inserts:
-            return rows.filter(pl.struct(self.key).is_first_distinct()) if self._repeats(rows) else rows
-        if self._repeats(rows):
-            rows = rows.filter(pl.struct(*self.key, "wave").is_last_distinct())
-        moves = pl.col("wave").max().over(self.key) > 0 if settled.waves else False
-        return rows.filter(pl.col("differs") | moves)
-
-    # -- stage, check, merge --
-
-    def _stage_and_merge(
-        self, candidates: pl.DataFrame, final: pl.DataFrame, target_is_empty: bool
-    ) -> tuple[Settled, pl.DataFrame]:
-        """Stage what may be written, check it there, and merge; stage again if a check changed it."""
-        settled = Settled()
-        to_check = self._needs_checks(candidates, final)
+    def _check_and_merge(self, candidates: pl.DataFrame) -> tuple[Settled, pl.DataFrame]:
+        """Check what may be written, and write it; stage again where that makes the work smaller."""
         if not candidates.height:
-            return settled, self._predicted(final)
-        with self._staged(candidates if to_check else final, final):
-            if to_check:
-                with self.clock.phase("merge", candidates.height):
-                    settled = self._check(candidates, target_is_empty)
-            if not settled and not self._refused:
-                return settled, self._merge(final)
-        final = self._final(candidates, settled)
-        if self._refused:
-            return settled, self._predicted(final)
-        with self._staged(final, final):
-            return settled, self._merge(final)
+            return Settled(), self._predicted(candidates)
+        if candidates.height < (self.staged or 0) / 2:
+            self._stage(self._in_waves(candidates, Settled()))
+        with self.clock.phase("merge", candidates.height):
+            settled = self._check(candidates)
+            final = self._in_waves(candidates, settled).filter(pl.col("wave").is_not_null())
+            if self._refused:
+                return settled, self._predicted(final)
+            if settled:
+                self._stage(final)
+            return settled, self._merge(self._moving(final, settled))
 
-    def _needs_checks(self, candidates: pl.DataFrame, final: pl.DataFrame) -> bool:
-        contract = self.call.contract
-        return bool(contract.unique or contract.references) or (
-            self.inserts and final.height < candidates.height
-        )
+    def _moving(self, final: pl.DataFrame, settled: Settled) -> pl.DataFrame:
+        """Leave out rows that will change nothing; in a key with several waves, each may."""
+        moves = pl.col("mask") != 0
+        return final.filter(moves | (pl.col("wave").max().over(self.key) > 0) if settled.waves else moves)
 
-    @contextmanager
-    def _staged(self, rows: pl.DataFrame, final: pl.DataFrame) -> Iterator[None]:
-        """Stage rows in key order, so that concurrent loads of the same keys meet them alike."""
-        with self.clock.phase("stage", rows.height):
-            if rows.height != final.height:
-                waves = final.select("_row", "wave")
-                rows = rows.join(waves, on="_row", how="left", maintain_order="left")
-            else:
-                rows = final
-            self.session.ingest(STAGE, rows.drop("present", "differs").sort(self.key))
-        yield
-        self.session.execute(f"DROP TABLE {STAGE}")
-
-    def _check(self, candidates: pl.DataFrame, target_is_empty: bool) -> Settled:
+    def _check(self, candidates: pl.DataFrame) -> Settled:
         """Ask for missing parents and competing rows until nothing new is refused."""
         contract, orphans = self.call.contract, set[int]()
-        holders = {unique: self._holders(unique, target_is_empty) for unique in contract.unique}
+        holders = {unique: self._holders(unique, candidates) for unique in contract.unique}
         missing = {r: constraints.missing_parents(self.session, self.wire, r) for r in contract.references}
         while True:
             rows = candidates.filter(~pl.col("_row").is_in(list(orphans))) if orphans else candidates
-            settled = constraints.settle(
-                self.wire, rows, holders, inserts=self.inserts, ignore=self.call.on_conflict == "ignore"
-            )
-            standing = (
-                rows.filter(~pl.col("_row").is_in([*settled.refused, *settled.ignored])) if settled else rows
-            )
+            settled = constraints.settle(self.wire, rows, holders, inserts=self.inserts, ignore=self.ignores)
+            standing = rows.filter(~pl.col("_row").is_in(settled.gone)) if settled.gone else rows
             found = {r: constraints.orphans(self.wire, standing, values, r) for r, values in missing.items()}
             if not any(map(len, found.values())):
                 break
@@ -325,57 +318,66 @@ class _Batch:
             self.verdict.reject(found_failures)
         return settled
 
-    def _holders(self, unique: tuple[str, ...], target_is_empty: bool) -> pl.DataFrame:
+    def _holders(self, unique: tuple[str, ...], candidates: pl.DataFrame) -> pl.DataFrame:
+        """Ask who holds a unique value that the batch claims, unless it claims no value anew."""
         names = list(dict.fromkeys([*self.call.contract.key, *unique]))
-        if target_is_empty:
+        if self.first or not self._moves(unique, candidates):
             return pl.DataFrame(schema={self.wire.short[n]: self.wire.codecs[n].wire for n in names})
         return self.wire.from_wire(self.session.fetch(constraints.holders_sql(self.wire, unique)), names)
 
+    def _moves(self, names: Sequence[str], candidates: pl.DataFrame) -> bool:
+        """Tell whether some row is new, or changes one of some columns."""
+        compare = self.columns.compare
+        bits = sum({dedupe.bit(compare.index(name)) for name in names if name in compare})
+        masks = candidates["mask"].unique()
+        return any(mask == -1 or mask & bits for mask in masks)
+
     def _merge(self, final: pl.DataFrame) -> pl.DataFrame:
         """Apply the staged rows, wave by wave; mostly there is one."""
-        with self.clock.phase("merge", final.height):
-            done = []
-            for wave in range(int(final["wave"].max() or 0) + 1) if final.height else ():  # type: ignore[arg-type]
-                parts = merge_parts(self.wire, self.columns, wave)
-                ignore = self.call.on_conflict == "ignore"
-                statement = (
-                    insert_sql(parts, ignore=ignore) if self.inserts else self.session.backend.merge(parts)
-                )
-                done.append(apply_wave(self.session, self.wire, statement))
-            return pl.concat(done) if done else self._predicted(final)
+        backend, columns = self.session.backend, self.columns
+        if not backend.concurrent:
+            # Nobody else can change a row meanwhile: leaving equal columns alone spares their indexes.
+            update = [
+                name for name in columns.update if name not in columns.compare or self._moves([name], final)
+            ]
+            columns = Columns(update, columns.compare)
+        done = [self._predicted(final.clear())]
+        for statement in backend.before_merge:
+            self.session.execute(statement)
+        for wave in final["wave"].unique().sort():
+            parts = merge_parts(self.wire, backend, columns, wave)
+            statement = insert_sql(parts, ignore=self.ignores) if self.inserts else backend.merge(parts)
+            done.append(apply_wave(self.session, self.wire, statement, final.filter(wave=wave)))
+        for statement in backend.after_merge:
+            self.session.execute(statement)
+        return pl.concat(done)
 
     def _predicted(self, final: pl.DataFrame) -> pl.DataFrame:
         """Say what a merge would do, where none is run."""
-        return final.select(*self.key, inserted=~pl.col("present"))
+        return final.filter(pl.col("mask") != 0).select("_row", inserted=pl.col("mask") == -1)
 
     # -- report --
 
-    def _taken(self, rows: pl.Series) -> None:
-        """Account for inserts whose key exists in the table."""
-        if self.call.on_conflict == "ignore":
-            self.verdict.set(rows, "ignored")
-        elif len(rows):
-            self.verdict.reject(constraints.key_failures(self.wire, self.frame, rows))
-
-    def _account(self, rows: pl.DataFrame, settled: Settled, written: pl.DataFrame) -> None:
+    def _account(
+        self, rows: pl.DataFrame, candidates: pl.DataFrame, settled: Settled, written: pl.DataFrame
+    ) -> None:
         """Give every accepted row its outcome, from what the database wrote."""
         self.verdict.set(pl.Series(settled.ignored, dtype=pl.Int64), "ignored")
-        open_rows = rows.filter(self.verdict.outcomes.gather(rows["_row"]).is_null())
-        if self._repeats(open_rows):
-            last = open_rows.select(pl.struct(self.key).is_last_distinct()).to_series()
-            self.verdict.set(open_rows.filter(~last)["_row"], "duplicate")
-            open_rows = open_rows.filter(last)
-        by_key = written.group_by(self.key).agg(pl.col("inserted").max()) if settled.waves else written
-        ended = open_rows.join(
-            by_key.with_columns(written=True), on=self.key, how="left", maintain_order="left"
-        )
-        self.verdict.set(ended["_row"], ended.select(self._outcome()).to_series())
+        last = rows.filter(self.verdict.outcomes.gather(rows["_row"]).is_null())
+        if self.repeats:
+            is_last = last.select(pl.struct(self.key).is_last_distinct()).to_series()
+            self.verdict.set(last.filter(~is_last)["_row"], "duplicate")
+            last = last.filter(is_last)
+        self.verdict.set(last["_row"], "ignored" if self.inserts else "unchanged")
+        if settled.waves:
+            written = self._by_last_row(candidates, last, written)
+        for inserted, outcome in ((True, "inserted"), (False, "updated")):
+            self.verdict.set(written.filter(inserted=inserted)["_row"], outcome)
 
-    def _outcome(self) -> pl.Expr:
-        """Read the outcome of a key's last row; SQLite leaves ``inserted`` to the lock-protected check."""
-        inserted = pl.coalesce("inserted", ~pl.col("present"))
-        changed = pl.when(inserted).then(pl.lit("inserted")).when("differs").then(pl.lit("updated"))
-        untouched = pl.lit("ignored" if self.inserts else "unchanged")
-        return (
-            pl.when("written").then(changed.otherwise(pl.lit("unchanged"))).otherwise(untouched).cast(OUTCOME)
-        )
+    def _by_last_row(
+        self, candidates: pl.DataFrame, last: pl.DataFrame, written: pl.DataFrame
+    ) -> pl.DataFrame:
+        """Sum up the waves of a key on its last row; one that ended where it began is unchanged."""
+        keys = candidates.join(written, on="_row").group_by(self.key).agg(pl.col("inserted").any())
+        ended = last.join(keys, on=self.key, how="inner")
+        return ended.filter((pl.col("mask") != 0) | pl.col("inserted")).select("_row", "inserted")

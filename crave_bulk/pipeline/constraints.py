@@ -42,6 +42,11 @@ class Settled:
     orphans: list[int] = field(default_factory=list)
     waves: dict[int, int] = field(default_factory=dict)
 
+    @property
+    def gone(self) -> list[int]:
+        """The rows that are not written."""
+        return [*self.refused, *self.ignored, *self.orphans]
+
     def __bool__(self) -> bool:
         return bool(self.refused or self.ignored or self.orphans or self.waves)
 
@@ -63,7 +68,7 @@ def holders_sql(wire: Wire, unique: Sequence[str]) -> str:
     names = list(dict.fromkeys([*key, *unique]))
     return (
         f"SELECT DISTINCT {wire.read(names)} FROM {wire.target} AS t\n"
-        f"JOIN ({wire.staged(names, STAGE, 's.claims')}) AS s ON {wire.equal(unique, 't', 's')}\n"
+        f"JOIN ({wire.staged(names, STAGE)}) AS s ON {wire.equal(unique, 't', 's')}\n"
         f"WHERE NOT ({wire.equal(key, 't', 's')})"
     )
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from crave_bulk.backends.base import MergeParts, read_back
-from crave_bulk.errors import ContractError
+from crave_bulk.backends.base import Backend, MergeParts, read_back
+from crave_bulk.errors import ContractError, DatabaseError
 from crave_bulk.pipeline.intake import Intake
 from crave_bulk.pipeline.stage import STAGE, Wire
 from crave_bulk.session import Session
@@ -58,11 +58,12 @@ def columns_to_write(contract: Contract, intake: Intake) -> Columns:
     return Columns(update=compare + stamped, compare=compare)
 
 
-def merge_parts(wire: Wire, columns: Columns, wave: int = 0) -> MergeParts:
+def merge_parts(wire: Wire, backend: Backend, columns: Columns, wave: int = 0) -> MergeParts:
     """Collect what a merge statement is made of.
 
     Args:
         wire: the table.
+        backend: its database.
         columns: which columns to write.
         wave: which staged rows to apply.
 
@@ -76,23 +77,24 @@ def merge_parts(wire: Wire, columns: Columns, wave: int = 0) -> MergeParts:
         ...     name: str
         >>> with cb.connect() as db:
         ...     wire = Wire(cb.table.contract_of(Foods), db.backend)
-        ...     print(db.backend.merge(merge_parts(wire, Columns(["name"], ["name"]))))
+        ...     print(db.backend.merge(merge_parts(wire, db.backend, Columns(["name"], ["name"]))))
         INSERT INTO "Foods" AS t ("id", "name")
-        SELECT "id", "name" FROM (SELECT s.c0 AS "id", s.c1 AS "name" FROM crave_bulk_stage AS s
+        SELECT "id", "name" FROM (SELECT s._row, s.c0 AS "id", s.c1 AS "name" FROM crave_bulk_stage AS s
         WHERE s.wave = 0) AS s WHERE true
         ON CONFLICT ("id") DO UPDATE SET "name" = excluded."name"
         WHERE t."name" IS DISTINCT FROM excluded."name"
-        RETURNING "id" AS c0, NULL AS inserted
     """
     contract = wire.contract
     return MergeParts(
         target=wire.target,
-        source=wire.staged(contract.column_names, STAGE, f"s.wave = {wave}"),
+        source=wire.staged(contract.column_names, STAGE, f"s.wave = {wave}", ["s._row"]),
         key=tuple(map(quote, contract.key)),
         insert=tuple(map(quote, contract.column_names)),
         update=tuple(map(quote, columns.update)),
         compare=tuple((quote(name), wire.codecs[name].compare) for name in columns.compare),
-        returning=tuple((wire.codecs[name].read, quote(name), wire.short[name]) for name in contract.key),
+        returning=tuple(
+            (wire.codecs[n].read, quote(n), wire.short[n]) for n in contract.key if backend.reads_back
+        ),
     )
 
 
@@ -114,24 +116,42 @@ def insert_sql(parts: MergeParts, *, ignore: bool) -> str:
         ON CONFLICT ("id") DO NOTHING
         RETURNING "id" AS c0, true AS inserted
     """
-    conflict = f"ON CONFLICT ({', '.join(parts.key)}) DO NOTHING\n" if ignore else ""
+    conflict = f"\nON CONFLICT ({', '.join(parts.key)}) DO NOTHING" if ignore else ""
     return (
         f"INSERT INTO {parts.target} AS t ({', '.join(parts.insert)})\n"
-        f"SELECT {', '.join(parts.insert)} FROM ({parts.source}) AS s WHERE true\n"
-        f"{conflict}RETURNING {read_back(parts)}, true AS inserted"
+        f"SELECT {', '.join(parts.insert)} FROM ({parts.source}) AS s WHERE true"
+        f"{conflict}{read_back(parts, 'true')}"
     )
 
 
-def apply_wave(session: Session, wire: Wire, statement: str) -> pl.DataFrame:
-    """Run one merge, and read what it did.
+def apply_wave(session: Session, wire: Wire, statement: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Run one merge, and learn what it did.
 
     Args:
         session: the connection, with the rows staged.
         wire: the table.
         statement: the merge.
+        rows: the rows that it should write: ``_row``, ``mask`` (-1 for a new row) and the short columns.
 
     Returns:
-        The key (short columns) of each row that was written, and ``inserted``: true, false or null.
+        ``_row`` of each row that was written, and ``inserted``.
     """
-    done = wire.from_wire(session.fetch(statement), wire.contract.key)
-    return done.with_columns(pl.col("inserted").cast(pl.Boolean))
+    if not session.backend.reads_back:
+        return _count(session, statement, rows)
+    done = session.fetch(statement)
+    if "_row" in done.columns:
+        return done.select("_row", "inserted")
+    key = wire.shorts(wire.contract.key)
+    return rows.join(wire.from_wire(done, wire.contract.key), on=key, how="inner").select("_row", "inserted")
+
+
+def _count(session: Session, statement: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Run a merge under the write lock, where what it should write is known, and check that it did."""
+    session.execute(statement)
+    written = int(session.fetch("SELECT changes() AS written").item())
+    if written != rows.height:
+        raise DatabaseError(
+            f"the merge wrote {written} rows where {rows.height} were expected, so it was rolled back: a trigger "
+            "on the table leaves rows out; drop the trigger, or load around it"
+        )
+    return rows.select("_row", inserted=pl.col("mask") == -1)

@@ -6,18 +6,15 @@ and keep the types that the driver gave them; `Wire` writes the SQL that turns t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 
 from crave_bulk.backends.base import Backend
-from crave_bulk.session import Session
 from crave_bulk.sql import quote
 from crave_bulk.table import Contract
 
 STAGE = "crave_bulk_stage"
-KEYS = "crave_bulk_keys"
 
 
 class Wire:
@@ -95,21 +92,20 @@ class Wire:
             f"{self.codecs[n].read.format(f'{alias}.{quote(n)}')} AS {self.short[n]}" for n in names
         )
 
-    def staged(self, names: Iterable[str], table: str, where: str = "true") -> str:
+    def staged(self, names: Iterable[str], table: str, where: str = "true", extra: Sequence[str] = ()) -> str:
         """Write the sub-query that gives staged rows the target's names and types.
 
         Args:
             names: columns of the contract.
             table: the staging table.
             where: a condition over it, as ``s``.
+            extra: columns of its own, such as ``s._row``.
 
         Returns:
             Such as ``SELECT s.c0::uuid AS "id" FROM crave_bulk_stage AS s WHERE true``.
         """
-        columns = ", ".join(
-            f"{self.codecs[n].stage.format(f's.{self.short[n]}')} AS {quote(n)}" for n in names
-        )
-        return f"SELECT {columns} FROM {table} AS s WHERE {where}"
+        columns = [f"{self.codecs[n].stage.format(f's.{self.short[n]}')} AS {quote(n)}" for n in names]
+        return f"SELECT {', '.join([*extra, *columns])} FROM {table} AS s WHERE {where}"
 
     def equal(self, names: Iterable[str], left: str, right: str) -> str:
         """Write the join condition over columns that hold no NULL.
@@ -123,20 +119,3 @@ class Wire:
             Such as ``t."id" = s."id"``.
         """
         return " AND ".join(f"{left}.{quote(n)} = {right}.{quote(n)}" for n in names)
-
-
-@contextmanager
-def staged(session: Session, table: str, frame: pl.DataFrame) -> Iterator[None]:
-    """Ingest a frame into a temporary table for the length of a block.
-
-    Args:
-        session: the connection, in a transaction.
-        table: the staging table's name.
-        frame: the rows.
-
-    Yields:
-        Nothing; the table is dropped when the block succeeds, and rolled back when it does not.
-    """
-    session.ingest(table, frame)
-    yield
-    session.execute(f"DROP TABLE {table}")

@@ -13,7 +13,15 @@ import crave_bulk as cb
 from oracle import Oracle
 
 PARENTS = [1, 2]
-SCHEMA = {"a": pl.Int64, "b": pl.String, "code": pl.Int64, "x": pl.String, "y": pl.Int64, "parent": pl.Int64, "amount": pl.Int64}
+SCHEMA = {
+    "a": pl.Int64,
+    "b": pl.String,
+    "code": pl.Int64,
+    "x": pl.String,
+    "y": pl.Int64,
+    "parent": pl.Int64,
+    "amount": pl.Int64,
+}
 
 
 class Parents(cb.Table):
@@ -57,7 +65,8 @@ ROWS = st.lists(
     max_size=12,
 )
 CALLS = st.lists(
-    st.tuples(st.sampled_from([("upsert", "error"), ("insert", "error"), ("insert", "ignore")]), ROWS), max_size=3
+    st.tuples(st.sampled_from([("upsert", "error"), ("insert", "error"), ("insert", "ignore")]), ROWS),
+    max_size=3,
 )
 
 
@@ -95,7 +104,11 @@ def test_bulk_equals_row_by_row(empty: cb.Database, calls: list[Any]) -> None:
         else:
             report = empty.insert(Items, frame, on_conflict=on_conflict, on_reject="keep")
         assert report.outcomes["outcome"].to_list() == expected
-        assert sum(n for name, n in report.counts.items() if name != "input") == report.counts["input"] == len(rows)
+        assert (
+            sum(n for name, n in report.counts.items() if name != "input")
+            == report.counts["input"]
+            == len(rows)
+        )
         assert set(empty.read(Items).rows()) == set(oracle.rows().values())
 
 

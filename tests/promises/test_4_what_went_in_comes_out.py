@@ -17,7 +17,9 @@ import crave_bulk as cb
 
 UTC = dt.UTC
 UUID_A, UUID_B = "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"
-NESTED = pl.Struct({"n": pl.Int64, "s": pl.String, "t": pl.Datetime("us", "UTC"), "l": pl.List(pl.Decimal(9, 2))})
+NESTED = pl.Struct(
+    {"n": pl.Int64, "s": pl.String, "t": pl.Datetime("us", "UTC"), "l": pl.List(pl.Decimal(9, 2))}
+)
 MOMENT = dt.datetime(2024, 2, 29, 23, 59, 59, 999_999)
 
 # dtype (and field options) → values at its edges; a null is added to each.
@@ -33,25 +35,65 @@ EDGES: dict[str, tuple[pl.DataType | type[pl.DataType], list[Any], dict[str, Any
     "float32": (pl.Float32, [-3.4028234663852886e38, 1e-45, math.inf, -math.inf, 0.0], {}),
     "float64": (pl.Float64, [-1.7976931348623157e308, 5e-324, math.inf, 0.1 + 0.2, 1.0], {}),
     "boolean": (pl.Boolean, [True, False], {}),
-    "text": (pl.String, ["", " ", "Crème brûlée 🍮", "'; DROP TABLE edges; --", '"', "\\N", "\t\n", "a" * 70_000], {}),
+    "text": (
+        pl.String,
+        ["", " ", "Crème brûlée 🍮", "'; DROP TABLE edges; --", '"', "\\N", "\t\n", "a" * 70_000],
+        {},
+    ),
     "binary": (pl.Binary, [b"", b"\x00\xff", b"abc"], {}),
     "date": (pl.Date, [dt.date(1, 1, 1), dt.date(9999, 12, 31), dt.date(1969, 12, 31)], {}),
     "time": (pl.Time, [dt.time(0), dt.time(23, 59, 59, 999_999)], {}),
-    "datetime_ms": (pl.Datetime("ms"), [dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31, 23, 59, 59, 999_000)], {}),
+    "datetime_ms": (
+        pl.Datetime("ms"),
+        [dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31, 23, 59, 59, 999_000)],
+        {},
+    ),
     "datetime_us": (pl.Datetime("us"), [dt.datetime(1, 1, 1), dt.datetime.max, MOMENT], {}),
     "datetime_ns": (pl.Datetime("ns"), [dt.datetime(1700, 1, 1), dt.datetime(2200, 1, 1, 1, 1, 1, 1)], {}),
-    "datetime_utc": (pl.Datetime("us", "UTC"), [dt.datetime(1, 1, 1, tzinfo=UTC), dt.datetime.max.replace(tzinfo=UTC)], {}),
-    "datetime_zone": (pl.Datetime("us", "America/New_York"), [MOMENT.replace(tzinfo=UTC), dt.datetime(2024, 11, 3, 5, 30, tzinfo=UTC), dt.datetime(2024, 11, 3, 6, 30, tzinfo=UTC)], {}),
+    "datetime_utc": (
+        pl.Datetime("us", "UTC"),
+        [dt.datetime(1, 1, 1, tzinfo=UTC), dt.datetime.max.replace(tzinfo=UTC)],
+        {},
+    ),
+    "datetime_zone": (
+        pl.Datetime("us", "America/New_York"),
+        [
+            MOMENT.replace(tzinfo=UTC),
+            dt.datetime(2024, 11, 3, 5, 30, tzinfo=UTC),
+            dt.datetime(2024, 11, 3, 6, 30, tzinfo=UTC),
+        ],
+        {},
+    ),
     "duration_ms": (pl.Duration("ms"), [dt.timedelta(days=-400), dt.timedelta(milliseconds=1)], {}),
-    "duration_us": (pl.Duration("us"), [dt.timedelta(days=36_500, microseconds=1), dt.timedelta(microseconds=-1)], {}),
+    "duration_us": (
+        pl.Duration("us"),
+        [dt.timedelta(days=36_500, microseconds=1), dt.timedelta(microseconds=-1)],
+        {},
+    ),
     "duration_ns": (pl.Duration("ns"), [dt.timedelta(days=400), dt.timedelta(microseconds=-3)], {}),
-    "decimal": (pl.Decimal(10, 4), [Decimal("999999.9999"), Decimal("-999999.9999"), Decimal("0.0001"), Decimal(0)], {}),
-    "decimal_wide": (pl.Decimal(38, 10), [Decimal("9999999999999999999999999999.9999999999"), Decimal("-0.0000000001")], {}),
+    "decimal": (
+        pl.Decimal(10, 4),
+        [Decimal("999999.9999"), Decimal("-999999.9999"), Decimal("0.0001"), Decimal(0)],
+        {},
+    ),
+    "decimal_wide": (
+        pl.Decimal(38, 10),
+        [Decimal("9999999999999999999999999999.9999999999"), Decimal("-0.0000000001")],
+        {},
+    ),
     "enum": (pl.Enum(["b", "a", "ü 'x'"]), ["b", "a", "ü 'x'"], {}),
     "categorical": (pl.Categorical, ["x", "y", "x"], {}),
     "uuid": (pl.String, [UUID_A, UUID_B], {"uuid": True}),
     "json_text": (pl.String, ['{"b": 1, "a": [1.0, null]}', "[]", '"x"', "null", "5"], {"json": True}),
-    "struct": (NESTED, [{"n": 2**62, "s": 'é"\\', "t": MOMENT.replace(tzinfo=UTC), "l": [Decimal("1.10"), None]}, {"n": None, "s": None, "t": None, "l": None}, {"n": 1, "s": "", "t": None, "l": []}], {}),
+    "struct": (
+        NESTED,
+        [
+            {"n": 2**62, "s": 'é"\\', "t": MOMENT.replace(tzinfo=UTC), "l": [Decimal("1.10"), None]},
+            {"n": None, "s": None, "t": None, "l": None},
+            {"n": 1, "s": "", "t": None, "l": []},
+        ],
+        {},
+    ),
     "list_text": (pl.List(pl.String), [[], ["a", None, "", "'{}\",", "NULL"], [None]], {}),
     "list_int": (pl.List(pl.Int32), [[], [1, None, -(2**31)]], {}),
     "list_uint": (pl.List(pl.UInt8), [[255, 0]], {}),
@@ -130,13 +172,17 @@ def raw(dtype: Any, values: list[Any]) -> pl.Series:
     if isinstance(dtype, pl.Decimal):
         return pl.Series("value", values, dtype=pl.Decimal(20, 3))
     if all(isinstance(value, int) for value in values):
-        return pl.Series("value", values, dtype=pl.UInt64 if dtype == pl.UInt64 else pl.Int64).cast(
-            pl.Int32 if dtype == pl.Date else pl.Int64 if dtype != pl.UInt64 else pl.UInt64
-        ).cast(dtype)
+        return (
+            pl.Series("value", values, dtype=pl.UInt64 if dtype == pl.UInt64 else pl.Int64)
+            .cast(pl.Int32 if dtype == pl.Date else pl.Int64 if dtype != pl.UInt64 else pl.UInt64)
+            .cast(dtype)
+        )
     return pl.Series("value", values, dtype=dtype)
 
 
-@pytest.mark.parametrize(("dtype", "values", "options", "says", "where"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+@pytest.mark.parametrize(
+    ("dtype", "values", "options", "says", "where"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED]
+)
 def test_what_cannot_be_held_is_refused_with_column_row_and_value(
     db: cb.Database, dtype: Any, values: list[Any], options: dict[str, Any], says: str, where: str
 ) -> None:
@@ -190,7 +236,9 @@ VALUES = {
     "text": NO_NUL,
     "flag": st.booleans(),
     "day": st.dates(),
-    "moment": st.datetimes(min_value=dt.datetime(1900, 1, 1), max_value=dt.datetime(2100, 1, 1), timezones=st.just(UTC)),
+    "moment": st.datetimes(
+        min_value=dt.datetime(1900, 1, 1), max_value=dt.datetime(2100, 1, 1), timezones=st.just(UTC)
+    ),
     "price": st.decimals(-99_999, 99_999, places=3),
     "tags": st.lists(st.none() | NO_NUL, max_size=3),
     "blob": st.binary(max_size=6),
@@ -219,7 +267,11 @@ def mixed(db: cb.Database) -> cb.Database:
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=st.lists(st.fixed_dictionaries({name: st.none() | kind for name, kind in VALUES.items()}), max_size=6))
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries({name: st.none() | kind for name, kind in VALUES.items()}), max_size=6
+    )
+)
 def test_any_frame_round_trips(mixed: cb.Database, rows: list[dict[str, Any]]) -> None:
     frame = pl.DataFrame(rows, schema=MIXED).with_row_index("id").with_columns(pl.col("id").cast(pl.Int64))
     with mixed.session() as session:
