@@ -95,4 +95,5 @@ def gather(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
     Returns:
         One frame; rules of the same row keep their order.
     """
-    return pl.concat([none(), *parts]).sort("row", maintain_order=True)
+    found = [part for part in parts if part.height]
+    return pl.concat(found).sort("row", maintain_order=True) if found else none()

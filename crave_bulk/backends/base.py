@@ -155,7 +155,7 @@ def on_conflict_merge(parts: MergeParts, inserted: str = "") -> str:
         RETURNING "id" AS c0, xmax = 0 AS inserted
     """
     action = "DO NOTHING"
-    if parts.compare:
+    if parts.update and parts.compare:
         sets = ", ".join(f"{name} = excluded.{name}" for name in parts.update)
         action = f"DO UPDATE SET {sets}\nWHERE {differs(parts, 'excluded')}"
     # WHERE true: without it SQLite reads ON as the join of the SELECT.

@@ -205,7 +205,11 @@ def merge_statement(parts: MergeParts) -> str:
     """
     match = " AND ".join(f"t.{name} = s.{name}" for name in parts.key)
     sets = ", ".join(f"{name} = s.{name}" for name in parts.update)
-    matched = f"WHEN MATCHED AND ({differs(parts, 's')}) THEN UPDATE SET {sets}\n" if parts.compare else ""
+    matched = (
+        f"WHEN MATCHED AND ({differs(parts, 's')}) THEN UPDATE SET {sets}\n"
+        if parts.update and parts.compare
+        else ""
+    )
     return (
         f"MERGE INTO {parts.target} AS t\n"
         f"USING ({parts.source}) AS s ON {match}\n"

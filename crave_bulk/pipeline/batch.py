@@ -11,10 +11,11 @@ from typing import Any, Literal
 import polars as pl
 
 from crave_bulk import failures
+from crave_bulk.engine import value
 from crave_bulk.errors import ConstraintViolated, RejectedRows
 from crave_bulk.pipeline import constraints, dedupe
 from crave_bulk.pipeline.constraints import Settled
-from crave_bulk.pipeline.intake import Intake, fit, new_uuids, to_polars
+from crave_bulk.pipeline.intake import Intake, fit, to_polars
 from crave_bulk.pipeline.merge import Columns, apply_wave, columns_to_write, insert_sql, merge_parts
 from crave_bulk.pipeline.stage import STAGE, Wire
 from crave_bulk.pipeline.validate import validate
@@ -121,7 +122,7 @@ def run(
         report = Report(
             verb=call.verb,
             table=str(call.contract.name),
-            batch_id=new_uuids(1)[0],
+            batch_id=str(value("SELECT uuidv7()")),
             committed=not refused,
             key=call.contract.key,
             source=frame,
@@ -190,6 +191,7 @@ class _Batch:
         self.ignores = call.on_conflict == "ignore"
         self.repeats = False  # some key is in the batch more than once
         self.first = False  # the target is empty: there is nothing to compare with
+        self.moved: set[int] = set()  # the masks that occur among rows that may be written
         self.staged: int | None = None  # rows in the staging table, where there is one
 
     def run(self) -> None:
@@ -274,6 +276,7 @@ class _Batch:
     def _candidates(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Select the rows that may be written; a key with one changed row keeps all of its rows."""
         moves = pl.col("mask") != 0
+        self.moved = set(rows["mask"].unique()) - {0}
         return rows.filter(moves.any().over(self.key) if self.repeats and not self.inserts else moves)
 
     # -- check and merge --
@@ -282,7 +285,10 @@ class _Batch:
         """Check what may be written, and write it; stage again where that makes the work smaller."""
         if not candidates.height:
             return Settled(), self._predicted(candidates)
-        if candidates.height < (self.staged or 0) / 2:
+        # An upsert passes over rows that change nothing, so few of them may stay; an insert must not meet
+        # the rows that are taken.
+        enough = candidates.height if self.inserts else 2 * candidates.height
+        if enough < (self.staged or 0):
             self._stage(self._in_waves(candidates, Settled()))
         with self.clock.phase("merge", candidates.height):
             settled = self._check(candidates)
@@ -291,7 +297,7 @@ class _Batch:
                 return settled, self._predicted(final)
             if settled:
                 self._stage(final)
-            return settled, self._merge(self._moving(final, settled))
+            return settled, self._merge(self._moving(final, settled), settled)
 
     def _moving(self, final: pl.DataFrame, settled: Settled) -> pl.DataFrame:
         """Leave out rows that will change nothing; in a key with several waves, each may."""
@@ -301,7 +307,7 @@ class _Batch:
     def _check(self, candidates: pl.DataFrame) -> Settled:
         """Ask for missing parents and competing rows until nothing new is refused."""
         contract, orphans = self.call.contract, set[int]()
-        holders = {unique: self._holders(unique, candidates) for unique in contract.unique}
+        holders = {unique: self._holders(unique) for unique in contract.unique}
         missing = {r: constraints.missing_parents(self.session, self.wire, r) for r in contract.references}
         while True:
             rows = candidates.filter(~pl.col("_row").is_in(list(orphans))) if orphans else candidates
@@ -318,28 +324,31 @@ class _Batch:
             self.verdict.reject(found_failures)
         return settled
 
-    def _holders(self, unique: tuple[str, ...], candidates: pl.DataFrame) -> pl.DataFrame:
+    def _holders(self, unique: tuple[str, ...]) -> pl.DataFrame:
         """Ask who holds a unique value that the batch claims, unless it claims no value anew."""
         names = list(dict.fromkeys([*self.call.contract.key, *unique]))
-        if self.first or not self._moves(unique, candidates):
+        if self.first or not self._moves(unique):
             return pl.DataFrame(schema={self.wire.short[n]: self.wire.codecs[n].wire for n in names})
         return self.wire.from_wire(self.session.fetch(constraints.holders_sql(self.wire, unique)), names)
 
-    def _moves(self, names: Sequence[str], candidates: pl.DataFrame) -> bool:
+    def _moves(self, names: Sequence[str]) -> bool:
         """Tell whether some row is new, or changes one of some columns."""
         compare = self.columns.compare
         bits = sum({dedupe.bit(compare.index(name)) for name in names if name in compare})
-        masks = candidates["mask"].unique()
-        return any(mask == -1 or mask & bits for mask in masks)
+        return any(mask == -1 or mask & bits for mask in self.moved)
 
-    def _merge(self, final: pl.DataFrame) -> pl.DataFrame:
+    def _differs(self, name: str) -> bool:
+        """Tell whether some existing row takes another value in a compared column."""
+        value = dedupe.bit(self.columns.compare.index(name))
+        return any(mask > 0 and mask & value for mask in self.moved)
+
+    def _merge(self, final: pl.DataFrame, settled: Settled) -> pl.DataFrame:
         """Apply the staged rows, wave by wave; mostly there is one."""
         backend, columns = self.session.backend, self.columns
-        if not backend.concurrent:
+        if not backend.concurrent and not settled.waves:
             # Nobody else can change a row meanwhile: leaving equal columns alone spares their indexes.
-            update = [
-                name for name in columns.update if name not in columns.compare or self._moves([name], final)
-            ]
+            known = self.columns.compare
+            update = [name for name in columns.update if name not in known or self._differs(name)]
             columns = Columns(update, columns.compare)
         done = [self._predicted(final.clear())]
         for statement in backend.before_merge:
@@ -347,7 +356,11 @@ class _Batch:
         for wave in final["wave"].unique().sort():
             parts = merge_parts(self.wire, backend, columns, wave)
             statement = insert_sql(parts, ignore=self.ignores) if self.inserts else backend.merge(parts)
-            done.append(apply_wave(self.session, self.wire, statement, final.filter(wave=wave)))
+            done.append(
+                apply_wave(
+                    self.session, self.wire, statement, final.filter(wave=wave), only=not settled.waves
+                )
+            )
         for statement in backend.after_merge:
             self.session.execute(statement)
         return pl.concat(done)

@@ -41,12 +41,12 @@ class Validated:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """One rule: a lazy frame with one boolean column, a row each or one verdict for all."""
+    """One rule: an expression, or a lazy frame of one column; a boolean a row, or one for all."""
 
     name: str
     column: str
     message: str
-    verdict: pl.LazyFrame
+    verdict: pl.Expr | pl.LazyFrame
     nulls_pass: bool = True
     warns: bool = False
 
@@ -69,13 +69,23 @@ def validate(contract: Contract, codecs: dict[str, Codec], frame: pl.DataFrame) 
     lazy = coerced.lazy()
     rules = [*_column_rules(contract, codecs, lazy), *_frame_rules(contract, lazy)]
     try:
-        verdicts = pl.collect_all([rule.verdict for rule in rules])
+        verdicts = _collect(lazy, [rule.verdict for rule in rules])
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
         raise _check_failed(contract, error) from error
     found = [_judge(rule, verdict, coerced) for rule, verdict in zip(rules, verdicts, strict=True)]
     broken = [part for part in found if part is not None]
     exact = _fit_decimals(contract, coerced)
     return Validated(exact, failures.gather([*uncoercible, *broken, *_invalid_json(contract, coerced)]))
+
+
+def _collect(frame: pl.LazyFrame, verdicts: list[pl.Expr | pl.LazyFrame]) -> list[pl.Series]:
+    """Evaluate all verdicts in one go: the expressions as one select, the rest beside it."""
+    names = [str(number) for number in range(len(verdicts))]
+    expressions = [v.alias(n) for n, v in zip(names, verdicts, strict=True) if isinstance(v, pl.Expr)]
+    frames = [v for v in verdicts if isinstance(v, pl.LazyFrame)]
+    together, *apart = pl.collect_all([frame.select(expressions), *frames])
+    others = iter(apart)
+    return [together[n] if n in together.columns else next(others).to_series() for n in names]
 
 
 def _coerce(contract: Contract, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
@@ -101,20 +111,14 @@ def _column_rules(contract: Contract, codecs: dict[str, Codec], frame: pl.LazyFr
         name = column.name
         value = pl.col(name)
         if not column.nullable:
-            yield _Rule(
-                "not_nullable",
-                name,
-                f"{name} may not be null",
-                frame.select(_present(column).alias(_OK)),
-                False,
-            )
+            yield _Rule("not_nullable", name, f"{name} may not be null", _present(column), nulls_pass=False)
         if column.options.uuid:
             test = _uuid_test(column)
             message = f"{name} must be a UUID in lower case, 8-4-4-4-12"
-            yield _Rule("uuid", name, message, frame.select(test.alias(_OK)))
+            yield _Rule("uuid", name, message, test)
         for refusal in codecs[name].refusals:
             message = f"{name} {refusal.reason}"
-            yield _Rule("exact", name, message, frame.select(~refusal.bad(value).alias(_OK)))
+            yield _Rule("exact", name, message, ~refusal.bad(value))
         for check in contract.schema.columns[name].checks:
             yield _check_rule(contract, check, frame, name)
 
@@ -162,11 +166,11 @@ def _check_failed(
     )
 
 
-def _judge(rule: _Rule, verdict: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame | None:
+def _judge(rule: _Rule, passed: pl.Series, frame: pl.DataFrame) -> pl.DataFrame | None:
     """Turn a verdict into failures; None where every row passes."""
-    passed = verdict.to_series().fill_null(rule.nulls_pass)
-    if passed.all():
+    if passed.all() and (rule.nulls_pass or not passed.null_count()):
         return None
+    passed = passed.fill_null(rule.nulls_pass)
     if rule.warns:
         warnings.warn(f"{(~passed).sum()} rows: {rule.message}", SchemaWarning, stacklevel=2)
         return None

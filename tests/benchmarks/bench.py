@@ -14,6 +14,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import adbc_driver_postgresql.dbapi
@@ -174,13 +175,13 @@ def sqlite(rows: int, runs: int) -> None:
     """Compare on a SQLite file with executemany."""
     frame = entities(rows)
     mixed = half_changed(frame)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         path = Path(folder) / "ours.db"
         hand = Path(folder) / "hand.db"
-        with cb.connect(f"sqlite:///{path}") as db:
-            db.create(Entities)
-            with db.session() as session:
-                ddl = session.fetch("SELECT sql FROM sqlite_master WHERE name = 'entities'").item()
+        db = stack.enter_context(cb.connect(f"sqlite:///{path}"))
+        db.create(Entities)
+        with db.session() as session:
+            ddl = session.fetch("SELECT sql FROM sqlite_master WHERE name = 'entities'").item()
         connection = sqlite3.connect(hand)
         connection.execute(ddl)
         connection.close()
@@ -198,10 +199,6 @@ def sqlite(rows: int, runs: int) -> None:
             executemany(hand, frame)
             executemany(path, frame)
 
-        def upsert(load: pl.DataFrame) -> None:
-            with cb.connect(f"sqlite:///{path}") as db:
-                show(db.upsert(Entities, load))
-
         for title, target, reset, load in (
             ("SQLite file, all new", 0.8, empty, frame),
             ("SQLite file, half changed, half new", 0.8, loaded, mixed),
@@ -212,7 +209,7 @@ def sqlite(rows: int, runs: int) -> None:
                 target,
                 runs,
                 reset,
-                lambda load=load: upsert(load),
+                lambda load=load: show(db.upsert(Entities, load)),
                 lambda load=load: executemany(hand, load),
             )
 

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from oracle import Oracle
 
 import crave_bulk as cb
-from oracle import Oracle
 
 PARENTS = [1, 2]
 SCHEMA = {
@@ -90,6 +90,7 @@ def empty(db: cb.Database) -> cb.Database:
 @given(calls=CALLS)
 @example(calls=[START, SWAP_THROUGH_A_SPARE])
 @example(calls=[START, HAND_OVER])
+@example(calls=[START, [("upsert", "error"), [row(3, None, amount=1), row(1, 9), row(3, 1, amount=5)]]])
 @example(calls=[START, [("upsert", "error"), [row(1, 2), row(2, 1)]]])
 @example(calls=[START, [("upsert", "error"), [row(1, 7), row(3, 1), row(1, 1)]]])
 @example(calls=[[("insert", "error"), [row(1, 1), row(2, 1), row(2, 2), row(2, 2)]]])
