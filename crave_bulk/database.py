@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import polars as pl
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from crave_bulk.backends.base import Backend
 from crave_bulk.backends.postgres import Postgres
@@ -67,15 +67,7 @@ class Database:
         self.backend = backend
         self._listeners: list[Listener] = []
         self._local = threading.local()
-        # A database in memory has one connection, for which threads wait: more would lock each other
-        # out at once (SQLITE_LOCKED), as the busy timeout does not apply within a shared cache.
-        self._pool = QueuePool(
-            backend.connect,
-            pool_size=1 if backend.in_memory else 5,
-            max_overflow=0 if backend.in_memory else 20,
-            timeout=_POOL_SECONDS,
-            reset_on_return=None,  # sessions begin, commit and roll back themselves
-        )
+        self._pool = _pool(backend)
 
     # -- verbs --
 
@@ -302,6 +294,18 @@ class Database:
         contract = contract_of(table)
         call = batch.Call(verb, contract, on_conflict, on_reject)
         return batch.run(self.session, Wire(contract, self.backend), call, frame)
+
+
+def _pool(backend: Backend) -> Pool:
+    """Choose the pool; sessions begin, commit and roll back themselves, so it resets nothing."""
+    if not backend.pooled:
+        return NullPool(backend.connect, reset_on_return=None)
+    # A database in memory has one connection, for which threads wait: more would lock each other out
+    # at once (SQLITE_LOCKED), as the busy timeout does not apply within a shared cache.
+    size, more = (1, 0) if backend.in_memory else (5, 20)
+    return QueuePool(
+        backend.connect, pool_size=size, max_overflow=more, timeout=_POOL_SECONDS, reset_on_return=None
+    )
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -48,6 +48,7 @@ class Backend(ABC):
     label: str  # the URL without its password, for people
     begin: str
     in_memory: bool
+    pooled: bool  # connections are kept open between calls
     concurrent: bool  # other writers can come between a check and the merge
     driver_error: type[Exception] = adbc_driver_manager.Error
     before_merge: tuple[str, ...] = ()  # settings for the merge …

@@ -63,6 +63,7 @@ class Postgres(Backend):
     name = "postgresql"
     begin = "BEGIN"
     in_memory = False
+    pooled = True
     concurrent = True
     reads_back = True
     # The planner knows little of a staging table, and nothing of a table that was empty when it was last

@@ -9,8 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import adbc_driver_manager
-import adbc_driver_manager.dbapi
-import adbc_driver_sqlite
+import adbc_driver_sqlite.dbapi
 import polars as pl
 
 from crave_bulk import sql
@@ -33,9 +32,6 @@ _ON_CONNECT = (
 )
 _ON_CONNECT_FILE = (
     "PRAGMA journal_mode = WAL",  # readers go on while a batch is written
-    # In pages. A checkpoint copies what a batch wrote from the log to the file, within its COMMIT: at the
-    # default of 1,000 pages every bulk batch would write twice before it returns.
-    "PRAGMA wal_autocheckpoint = 32768",
     "PRAGMA synchronous = NORMAL",  # in WAL mode: no corruption, no half batch, one fsync less a commit
 )
 
@@ -79,38 +75,46 @@ class SQLite(Backend):
         options = parse_qs(parts.query)
         self.in_memory = path in ("", ":memory:")
         self._read_only = options.get("mode") == ["ro"]
+        self._path = Path(path)
         if self.in_memory:
-            # Named, so that clones share it; unique, so that two of them do not.
-            uri = f"file:crave_bulk_{uuid.uuid4().hex}?mode=memory&cache=shared"
+            # Named, so that connections share it; unique, so that two databases do not.
+            self._uri = f"file:crave_bulk_{uuid.uuid4().hex}?mode=memory&cache=shared"
             self.label = "sqlite://"
         else:
-            uri = _file_uri(Path(path), self._read_only)
+            self._uri = _file_uri(self._path, self._read_only)
             self.label = f"sqlite:///{path}"
-        self._database = self._open(uri, path)
-
-    def _open(self, uri: str, path: str) -> Any:
-        try:
-            database = adbc_driver_sqlite.connect(uri)
-            # The file is opened by the first connection, which is kept: it holds a memory database alive.
-            self._keeper = adbc_driver_manager.AdbcConnection(database)
-        except adbc_driver_manager.Error as error:
-            raise ConnectionFailed(f"cannot open {self.label}: {_why_not(Path(path))}") from error
-        return adbc_driver_manager.dbapi._SharedDatabase(database)
+        # A database in memory lives as long as some connection to it. A file is not kept open between
+        # calls: Python's own sqlite3 is another copy of SQLite in this process, and when it closes the
+        # file, the process loses all its POSIX locks on it (https://www.sqlite.org/howtocorrupt.html,
+        # 2.2.1). In WAL mode the log is then deleted under the connection that was kept, with its rows.
+        self.pooled = self.in_memory
+        first = self.connect()
+        self._keeper = first if self.in_memory else first.close()
 
     def connect(self) -> Any:
-        """Open one more connection to the same database."""
-        raw = adbc_driver_manager.AdbcConnection(self._database._db)
-        connection = adbc_driver_manager.dbapi.Connection(self._database, raw, autocommit=True)
+        """Open one more connection to the same database.
+
+        Raises:
+            BulkError: the file cannot be opened, is locked, or is not a database.
+        """
+        try:
+            connection = adbc_driver_sqlite.dbapi.connect(self._uri, autocommit=True)
+        except adbc_driver_manager.Error as error:
+            raise ConnectionFailed(f"cannot open {self.label}: {_why_not(self._path)}") from error
         pragmas = _ON_CONNECT if self.in_memory or self._read_only else _ON_CONNECT + _ON_CONNECT_FILE
-        with connection.cursor() as cursor:
-            for pragma in pragmas:
-                cursor.execute(pragma)
+        try:
+            with connection.cursor() as cursor:
+                for pragma in pragmas:
+                    cursor.execute(pragma)
+        except adbc_driver_manager.Error as error:
+            connection.close()
+            raise self.error(error) from error
         return connection
 
     def close(self) -> None:
         """Close the kept connection; a database in memory is gone with it."""
-        self._keeper.close()
-        self._database.close()
+        if self._keeper is not None:
+            self._keeper.close()
 
     def table(self, name: TableName) -> str:
         """Quote a table's name; SQLite has no schemas, so ``sales.orders`` is one name with a dot in it.

@@ -116,7 +116,7 @@ def run(
     with clock.phase("validate", frame.height):
         intake = fit(call.contract, frame)
         checked = validate(call.contract, wire.codecs, intake.frame)
-    with open_session() as session:
+    with clock.phase("merge", frame.height), open_session() as session:
         verdict, refused = _write(session, wire, call, intake, checked.frame, checked.failures, clock)
     with clock.phase("report", frame.height):
         report = Report(
@@ -157,7 +157,7 @@ def _write(
         verdict.reject(invalid)
         batch = _Batch(session, wire, call, columns, frame, verdict, clock)
         try:
-            with clock.phase("merge", frame.height), session.atomic():
+            with session.atomic():
                 batch.run()
                 if call.on_reject == "raise" and any(part.height for part in verdict.failures):
                     raise _Refused
