@@ -119,19 +119,20 @@ def run(
     with clock.phase("merge", frame.height), open_session() as session:
         verdict, refused = _write(session, wire, call, intake, checked.frame, checked.failures, clock)
     with clock.phase("report", frame.height):
-        report = Report(
-            verb=call.verb,
-            table=str(call.contract.name),
-            batch_id=str(value("SELECT uuidv7()")),
-            committed=not refused,
-            key=call.contract.key,
-            source=frame,
-            frame=checked.frame,
-            outcomes_by_row=verdict.outcomes,
-            failures=failures.gather(verdict.failures),
-            timings=clock.frame(),
-            seconds=time.perf_counter() - start,
-        )
+        found, batch_id = failures.gather(verdict.failures), str(value("SELECT uuidv7()"))
+    report = Report(
+        verb=call.verb,
+        table=str(call.contract.name),
+        batch_id=batch_id,
+        committed=not refused,
+        key=call.contract.key,
+        source=frame,
+        frame=checked.frame,
+        outcomes_by_row=verdict.outcomes,
+        failures=found,
+        timings=clock.frame(),
+        seconds=time.perf_counter() - start,
+    )
     if refused:
         raise RejectedRows(report)
     return report
@@ -276,7 +277,10 @@ class _Batch:
     def _candidates(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Select the rows that may be written; a key with one changed row keeps all of its rows."""
         moves = pl.col("mask") != 0
-        self.moved = set(rows["mask"].unique()) - {0}
+        masks = set(rows["mask"].unique())
+        self.moved = masks - {0}
+        if 0 not in masks:
+            return rows
         return rows.filter(moves.any().over(self.key) if self.repeats and not self.inserts else moves)
 
     # -- check and merge --

@@ -107,8 +107,8 @@ def changes(session: Session, wire: Wire, rows: pl.DataFrame, compare: Sequence[
         columns that differ.
     """
     found = session.fetch(changes_sql(wire, compare)).cast({"_row": pl.Int64, "mask": pl.Int64})
-    joined = rows.join(found, on="_row", how="left", maintain_order="left")
-    return joined.with_columns(pl.col("mask").fill_null(0))
+    masks = pl.repeat(0, int(rows["_row"][-1]) + 1, dtype=pl.Int64, eager=True)  # rows are in input order
+    return rows.with_columns(mask=masks.scatter(found["_row"], found["mask"]).gather(rows["_row"]))
 
 
 def taken(session: Session, wire: Wire) -> pl.Series:
