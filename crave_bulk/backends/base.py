@@ -51,8 +51,8 @@ class Backend(ABC):
     pooled: bool  # connections are kept open between calls
     concurrent: bool  # other writers can come between a check and the merge
     driver_error: type[Exception] = adbc_driver_manager.Error
-    before_merge: tuple[str, ...] = ()  # settings for the merge …
-    after_merge: tuple[str, ...] = ()  # … and their end, as a batch may be part of a larger transaction
+    avoid_scans: str | None = None  # keeps the planner from scanning the target …
+    allow_scans: str | None = None  # … until here, as a batch may be part of a larger transaction
     reads_back: bool  # a merge says which rows it wrote; else they are counted, under the write lock
     stage_options: dict[str, str] = {}  # noqa: RUF012 - the driver's statement options, never changed
 

@@ -66,10 +66,12 @@ class Postgres(Backend):
     pooled = True
     concurrent = True
     reads_back = True
-    # The planner knows little of a staging table, and nothing of a table that was empty when it was last
-    # looked at: a MERGE into such a one became a nested loop of sequential scans (200,000 rows: 436 s).
-    before_merge = ("SET LOCAL enable_seqscan = off",)
-    after_merge = ("SET LOCAL enable_seqscan = on",)
+    # The planner takes a small staging table, which nobody has analysed, for ten pages, and then scans a
+    # target of up to some 8,000 pages rather than look up a few keys. And it knows nothing of a table that
+    # was empty when it was last looked at: a MERGE of 200,000 rows into such a one became a nested loop of
+    # sequential scans over what it had just inserted (436 s).
+    avoid_scans = "SET LOCAL enable_seqscan = off"
+    allow_scans = "SET LOCAL enable_seqscan = on"
 
     def __init__(self, url: str) -> None:
         self.label = without_password(url)
@@ -154,9 +156,7 @@ class Postgres(Backend):
         Returns:
             The error to raise from it.
         """
-        details = {
-            key: value.decode(errors="replace") for key, value in getattr(cause, "details", None) or []
-        }
+        details = {_text(key): _text(value) for key, value in getattr(cause, "details", None) or []}
         message = details.get("PG_DIAG_MESSAGE_PRIMARY") or self._clean(str(cause))
         if detail := details.get("PG_DIAG_MESSAGE_DETAIL"):
             message = f"{message} ({detail.rstrip('.')})"
@@ -337,6 +337,10 @@ def _scalar_or_text(dtype: pl.DataType) -> Codec:
 def _json_column(form: Codec) -> Codec:
     """Store JSON as ``json``: it keeps the text to the letter, which ``jsonb`` does not."""
     return replace(form, sql_type="json", stage="{}::json", read="{}::text", compare="{}::text")
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _short(name: str) -> str:

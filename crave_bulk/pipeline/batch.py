@@ -193,6 +193,7 @@ class _Batch:
         self.repeats = False  # some key is in the batch more than once
         self.first = False  # the target is empty: there is nothing to compare with
         self.moved: set[int] = set()  # the masks that occur among rows that may be written
+        self.avoiding = False  # the planner is kept from scanning the target
         self.staged: int | None = None  # rows in the staging table, where there is one
 
     def run(self) -> None:
@@ -207,11 +208,15 @@ class _Batch:
         if not rows.height:
             return
         self._stage(self._in_waves(rows, Settled()))
+        if rows.height < _SMALL:
+            self._avoid_scans()
         with self.clock.phase("dedupe", rows.height):
             rows = self._compare(rows)
             candidates = self._candidates(rows)
         settled, written = self._check_and_merge(candidates)
         self._unstage()
+        if self.avoiding and self.session.backend.allow_scans:
+            self.session.execute(self.session.backend.allow_scans)
         with self.clock.phase("report", rows.height):
             self._account(rows, candidates, settled, written)
 
@@ -254,6 +259,12 @@ class _Batch:
             )
             rows = rows.with_columns(wave=pl.when(one).then("wave"))
         return rows
+
+    def _avoid_scans(self) -> None:
+        """Keep the planner to the target's indexes: for all of a small batch, and for every merge."""
+        if not self.avoiding and self.session.backend.avoid_scans:
+            self.session.execute(self.session.backend.avoid_scans)
+            self.avoiding = True
 
     # -- dedupe --
 
@@ -355,8 +366,7 @@ class _Batch:
             update = [name for name in columns.update if name not in known or self._differs(name)]
             columns = Columns(update, columns.compare)
         done = [self._predicted(final.clear())]
-        for statement in backend.before_merge:
-            self.session.execute(statement)
+        self._avoid_scans()
         for wave in final["wave"].unique().sort():
             parts = merge_parts(self.wire, backend, columns, wave)
             statement = insert_sql(parts, ignore=self.ignores) if self.inserts else backend.merge(parts)
@@ -365,8 +375,6 @@ class _Batch:
                     self.session, self.wire, statement, final.filter(wave=wave), only=not settled.waves
                 )
             )
-        for statement in backend.after_merge:
-            self.session.execute(statement)
         return pl.concat(done)
 
     def _predicted(self, final: pl.DataFrame) -> pl.DataFrame:
