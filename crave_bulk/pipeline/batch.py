@@ -27,6 +27,7 @@ Verb = Literal["insert", "upsert"]
 OnConflict = Literal["error", "ignore"]
 OnReject = Literal["raise", "keep"]
 
+_SMALL = 10_000  # rows; above, a hash join over a target of the like size is the better plan
 _ATTEMPTS = (
     3  # another writer can take a key between the check and the merge; then everything is checked again
 )
