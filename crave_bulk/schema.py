@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from crave_bulk.backends.base import Backend
 from crave_bulk.errors import ContractError
 from crave_bulk.sql import quote, quote_all
-from crave_bulk.table import Contract
+from crave_bulk.table import Contract, TableName
 
 
 def create_table(backend: Backend, contract: Contract) -> str:
@@ -61,9 +61,11 @@ def in_dependency_order(contracts: Sequence[Contract]) -> list[Contract]:
         The same tables, parents first.
 
     Raises:
-        ContractError: tables reference each other in a circle.
+        ContractError: tables reference each other in a circle, or a column that is not unique.
     """
     by_name = {contract.name: contract for contract in contracts}
+    for contract in contracts:
+        _check_references(contract, by_name)
     parents = {c.name: {r.table for r in c.references if r.table in by_name} - {c.name} for c in contracts}
     try:
         return [by_name[name] for name in TopologicalSorter(parents).static_order()]
@@ -72,3 +74,14 @@ def in_dependency_order(contracts: Sequence[Contract]) -> list[Contract]:
         raise ContractError(
             f"tables reference each other in a circle, {circle}: drop one reference"
         ) from error
+
+
+def _check_references(contract: Contract, by_name: dict[TableName, Contract]) -> None:
+    """Refuse a reference that no database can hold; SQLite would do so only at the first insert."""
+    for reference in contract.references:
+        parent = by_name.get(reference.table)
+        if parent and (reference.target,) not in (parent.key, *parent.unique):
+            raise ContractError(
+                f"column {reference.column!r} of table {contract.name} references {parent.name}.{reference.target}, "
+                "which is not unique: point at the parent's key, or declare that column unique=True"
+            )

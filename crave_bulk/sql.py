@@ -85,8 +85,10 @@ def split_name(name: str) -> tuple[str, ...]:
             parts.append(rest[1:end].replace('""', '"'))
             rest = rest[end + 2 :]
         else:
-            part, _, rest = rest.partition(".")
+            part, dot, rest = rest.partition(".")
             parts.append(part)
+            if dot and not rest:
+                parts.append("")  # a dot at the end: a part that is missing
     return tuple(parts)
 
 

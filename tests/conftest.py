@@ -111,6 +111,15 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     empty_database(database)
 
 
+@pytest.fixture(params=SERVERS)
+def server_db(request: pytest.FixtureRequest) -> Iterator[cb.Database]:
+    """An empty PostgreSQL database of each version in turn, for what SQLite cannot meet."""
+    database = request.getfixturevalue("databases")[request.param]
+    with cb.connect(database) as connected:
+        yield connected
+    empty_database(database)
+
+
 @pytest.fixture
 def db(url: str) -> Iterator[cb.Database]:
     """An empty database of each kind in turn."""

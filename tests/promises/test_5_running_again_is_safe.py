@@ -10,7 +10,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
-import pytest
 
 import crave_bulk as cb
 from crave_bulk.examples import Foods
@@ -45,9 +44,8 @@ def test_threads_share_a_database_in_memory() -> None:
         assert db.read(Foods).height == 10
 
 
-def test_a_key_taken_between_check_and_merge_is_settled_by_the_second_attempt(db: cb.Database) -> None:
-    if not db.backend.concurrent:
-        pytest.skip("SQLite holds the write lock from the first statement on")
+def test_a_key_taken_between_check_and_merge_is_settled_by_the_second_attempt(server_db: cb.Database) -> None:
+    db = server_db
     db.create(Foods)
     db.insert(Foods, pl.DataFrame({"food_id": [100], "name": ["x"]}))
     once = [True]

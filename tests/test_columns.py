@@ -1,0 +1,174 @@
+"""Defaults, columns that are left out, references, and what an upsert may touch."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+
+import polars as pl
+import pytest
+
+import crave_bulk as cb
+
+
+class Entities(cb.Table):
+    """Everything that can be left out."""
+
+    entity_id: str = cb.field(key=True, uuid=True, default="uuid")
+    name: str
+    aliases: pl.List(pl.String) = cb.field(default=[])
+    meta: pl.Struct({"x": pl.Int64}) = cb.field(default={"x": 1})
+    praise: int = cb.field(default=3)
+    note: str | None = cb.field()
+    created_at: pl.Datetime("us", "UTC") = cb.field(default="now", merge="keep")
+    updated_at: pl.Datetime("us", "Europe/Berlin") = cb.field(default="now", on_update="now")
+    day: pl.Date = cb.field(on_update="now")
+
+    class Config:
+        name = "entities"
+
+
+def test_defaults_fill_what_is_left_out(db: cb.Database) -> None:
+    db.create(Entities)
+    before = dt.datetime.now(dt.UTC)
+    report = db.insert(Entities, pl.DataFrame({"name": ["a", "b"]}))
+    rows = db.read(Entities, order_by="name")
+    assert rows["aliases"].to_list() == [[], []]
+    assert rows["meta"].to_list() == [{"x": 1}, {"x": 1}]
+    assert rows["praise"].to_list() == [3, 3]
+    assert rows["note"].to_list() == [None, None]
+    assert before <= rows["created_at"][0] <= dt.datetime.now(dt.UTC)
+    assert rows["created_at"].n_unique() == 1
+    assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", key) for key in rows["entity_id"])
+    keys = dict(report.keys.iter_rows())
+    assert [keys[0], keys[1]] == rows["entity_id"].to_list()
+
+
+def test_uuids_are_ordered_by_time(db: cb.Database) -> None:
+    db.create(Entities)
+    first = db.insert(Entities, pl.DataFrame({"name": ["a"]})).keys["entity_id"][0]
+    later = [db.insert(Entities, pl.DataFrame({"name": ["b"]})).keys["entity_id"][0] for _ in range(3)]
+    assert first[:13] <= min(later)[:13]
+
+
+def test_nulls_take_the_default(db: cb.Database) -> None:
+    db.create(Entities)
+    frame = pl.DataFrame({"entity_id": [None, None], "name": ["a", "b"], "praise": [None, 7], "aliases": [None, ["x"]]})
+    db.insert(Entities, frame)
+    assert db.read(Entities, order_by="name", columns=["praise", "aliases"]).rows() == [(3, []), (7, ["x"])]
+
+
+def test_an_upsert_leaves_alone_what_the_frame_does_not_have(db: cb.Database) -> None:
+    db.create(Entities)
+    db.insert(Entities, pl.DataFrame({"name": ["a"], "praise": [9], "aliases": [["x"]], "note": ["n"]}))
+    was = db.read(Entities)
+    report = db.upsert(Entities, was.select("entity_id", name=pl.lit("b")))
+    now = db.read(Entities)
+    assert report.counts == {"input": 1, "updated": 1}
+    assert now["name"].item() == "b"
+    kept = ["entity_id", "aliases", "meta", "praise", "note", "created_at"]
+    assert now.select(kept).equals(was.select(kept))
+    assert now["updated_at"].item() > was["updated_at"].item()
+
+
+def test_on_update_stamps_only_rows_that_change(db: cb.Database) -> None:
+    db.create(Entities)
+    db.insert(Entities, pl.DataFrame({"name": ["a", "b"]}))
+    was = db.read(Entities, order_by="name")
+    report = db.upsert(Entities, was.select("entity_id", name=pl.Series(["a", "c"])))
+    assert report.counts == {"input": 2, "updated": 1, "unchanged": 1}
+    now = db.read(Entities, order_by="name")
+    assert now["updated_at"][0] == was["updated_at"][0]
+    assert now["updated_at"][1] > was["updated_at"][1]
+
+
+def test_keep_is_written_once(db: cb.Database) -> None:
+    db.create(Entities)
+    db.insert(Entities, pl.DataFrame({"name": ["a"]}))
+    was = db.read(Entities)
+    assert db.upsert(Entities, was.with_columns(pl.col("created_at").dt.offset_by("-1d"))).counts["unchanged"] == 1
+    assert db.read(Entities)["created_at"].equals(was["created_at"])
+
+
+def test_merge_rules_that_are_not_there_yet_say_so(db: cb.Database) -> None:
+    class Counted(cb.Table):
+        id: int = cb.field(key=True)
+        n: int = cb.field(merge="add")
+
+    db.create(Counted)
+    frame = pl.DataFrame({"id": [1], "n": [1]})
+    with pytest.raises(cb.ContractError, match="merge='add' of column 'n' is not available"):
+        db.upsert(Counted, frame)
+    assert db.insert(Counted, frame).counts["inserted"] == 1
+
+
+class Tree(cb.Table):
+    """Rows that point at rows of the same table."""
+
+    id: int = cb.field(key=True)
+    parent: int = cb.field(nullable=True, references="tree.id")
+    size: int = cb.field(ge=0)
+
+    class Config:
+        name = "tree"
+
+
+def test_a_parent_in_the_same_batch_counts_as_present(db: cb.Database) -> None:
+    db.create(Tree)
+    frame = pl.DataFrame({"id": [1, 2, 3, 4, 5, 6], "parent": [2, None, 3, 9, 4, 5], "size": [0, 0, 0, 0, 0, 0]})
+    report = db.upsert(Tree, frame, on_reject="keep")
+    assert report.outcomes["outcome"].to_list() == ["inserted"] * 3 + ["rejected"] * 3
+    assert set(report.failures["rule"]) == {"references(tree.id)"}
+
+
+def test_a_rejected_parent_takes_its_children_along(db: cb.Database) -> None:
+    db.create(Tree)
+    frame = pl.DataFrame({"id": [1, 2, 3, 4], "parent": [None, 1, 2, None], "size": [-1, 0, 0, 0]})
+    report = db.insert(Tree, frame, on_reject="keep")
+    assert report.outcomes["outcome"].to_list() == ["rejected", "rejected", "rejected", "inserted"]
+    assert report.failures["stage"].to_list() == ["validate", "reference", "reference"]
+
+
+class Keyless(cb.Table):
+    """Nothing but a key."""
+
+    a: int = cb.field(key=True)
+    b: pl.Date = cb.field(key=True)
+
+    class Config:
+        name = "pairs"
+
+
+def test_a_table_that_is_nothing_but_its_key(db: cb.Database) -> None:
+    db.create(Keyless)
+    frame = pl.DataFrame({"a": [1, 1, 1], "b": [dt.date(2024, 1, 1), dt.date(2024, 1, 2), dt.date(2024, 1, 1)]})
+    assert db.upsert(Keyless, frame).counts == {"input": 3, "inserted": 2, "duplicate": 1}
+    assert db.upsert(Keyless, frame).counts == {"input": 3, "unchanged": 2, "duplicate": 1}
+    assert db.insert(Keyless, frame, on_conflict="ignore").counts == {"input": 3, "ignored": 3}
+
+
+def test_keys_of_many_types(db: cb.Database) -> None:
+    for dtype, values in (
+        (pl.Decimal(8, 2), ["1.10", "2.25"]),
+        (pl.Enum(["x", "y"]), ["x", "y"]),
+        (pl.Datetime("us", "Asia/Tokyo"), ["2024-01-01", "2024-01-02"]),
+        (pl.Binary, [b"\0", b"\xff"]),
+        (pl.Boolean, [True, False]),
+        (pl.Float64, [0.1, 1e300]),
+        (pl.Time, [dt.time(1), dt.time(2, 3, 4, 5)]),
+        (pl.Duration("us"), [dt.timedelta(1), dt.timedelta(microseconds=1)]),
+    ):
+        namespace = {
+            "__annotations__": {"k": dtype, "u": dtype, "v": int},
+            "k": cb.field(key=True),
+            "u": cb.field(unique=True),
+            "Config": type("Config", (), {"name": f"keys {dtype}"[:40]}),
+        }
+        table = type("Keys", (cb.Table,), namespace)
+        column = pl.Series(values).str.to_datetime("%Y-%m-%d", time_zone="Asia/Tokyo") if isinstance(dtype, pl.Datetime) else pl.Series(values)
+        frame = pl.DataFrame({"k": column, "u": column, "v": [1, 2]}).with_columns(pl.col("k", "u").cast(dtype))
+        db.create(table)
+        assert db.insert(table, frame).counts["inserted"] == 2
+        assert db.upsert(table, frame.with_columns(v=pl.lit(1, dtype=pl.Int64))).counts == {"input": 2, "updated": 1, "unchanged": 1}
+        stolen = db.upsert(table, frame.head(1).with_columns(frame["u"].tail(1)), on_reject="keep")
+        assert stolen.counts == {"input": 1, "rejected": 1}
