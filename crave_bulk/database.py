@@ -218,7 +218,7 @@ class Database:
         if limit is not None:
             statement += f" LIMIT {int(limit)}"
         with self.session() as session:
-            return wire.decode(session.fetch(statement), names)
+            return wire.decode(wire.fetch(session, statement, names), names)
 
     # -- connections --
 

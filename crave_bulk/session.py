@@ -124,7 +124,7 @@ class Session:
         for listener in self._listeners:
             listener(statement)
         # An open cursor makes closing its connection raise, so each is closed at once.
-        with self._connection.cursor(adbc_stmt_kwargs=self.backend.stage_options) as cursor:
+        with self._connection.cursor(adbc_stmt_kwargs=self.backend.statement_options) as cursor:
             try:
                 yield cursor
             except adbc_driver_manager.Error as cause:

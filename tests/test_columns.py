@@ -39,7 +39,10 @@ def test_defaults_fill_what_is_left_out(db: cb.Database) -> None:
     assert rows["note"].to_list() == [None, None]
     assert before <= rows["created_at"][0] <= dt.datetime.now(dt.UTC)
     assert rows["created_at"].n_unique() == 1
-    assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", key) for key in rows["entity_id"])
+    assert all(
+        re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", key)
+        for key in rows["entity_id"]
+    )
     keys = dict(report.keys.iter_rows())
     assert [keys[0], keys[1]] == rows["entity_id"].to_list()
 
@@ -53,7 +56,9 @@ def test_uuids_are_ordered_by_time(db: cb.Database) -> None:
 
 def test_nulls_take_the_default(db: cb.Database) -> None:
     db.create(Entities)
-    frame = pl.DataFrame({"entity_id": [None, None], "name": ["a", "b"], "praise": [None, 7], "aliases": [None, ["x"]]})
+    frame = pl.DataFrame(
+        {"entity_id": [None, None], "name": ["a", "b"], "praise": [None, 7], "aliases": [None, ["x"]]}
+    )
     db.insert(Entities, frame)
     assert db.read(Entities, order_by="name", columns=["praise", "aliases"]).rows() == [(3, []), (7, ["x"])]
 
@@ -86,7 +91,10 @@ def test_keep_is_written_once(db: cb.Database) -> None:
     db.create(Entities)
     db.insert(Entities, pl.DataFrame({"name": ["a"]}))
     was = db.read(Entities)
-    assert db.upsert(Entities, was.with_columns(pl.col("created_at").dt.offset_by("-1d"))).counts["unchanged"] == 1
+    assert (
+        db.upsert(Entities, was.with_columns(pl.col("created_at").dt.offset_by("-1d"))).counts["unchanged"]
+        == 1
+    )
     assert db.read(Entities)["created_at"].equals(was["created_at"])
 
 
@@ -115,7 +123,9 @@ class Tree(cb.Table):
 
 def test_a_parent_in_the_same_batch_counts_as_present(db: cb.Database) -> None:
     db.create(Tree)
-    frame = pl.DataFrame({"id": [1, 2, 3, 4, 5, 6], "parent": [2, None, 3, 9, 4, 5], "size": [0, 0, 0, 0, 0, 0]})
+    frame = pl.DataFrame(
+        {"id": [1, 2, 3, 4, 5, 6], "parent": [2, None, 3, 9, 4, 5], "size": [0, 0, 0, 0, 0, 0]}
+    )
     report = db.upsert(Tree, frame, on_reject="keep")
     assert report.outcomes["outcome"].to_list() == ["inserted"] * 3 + ["rejected"] * 3
     assert set(report.failures["rule"]) == {"references(tree.id)"}
@@ -141,7 +151,9 @@ class Keyless(cb.Table):
 
 def test_a_table_that_is_nothing_but_its_key(db: cb.Database) -> None:
     db.create(Keyless)
-    frame = pl.DataFrame({"a": [1, 1, 1], "b": [dt.date(2024, 1, 1), dt.date(2024, 1, 2), dt.date(2024, 1, 1)]})
+    frame = pl.DataFrame(
+        {"a": [1, 1, 1], "b": [dt.date(2024, 1, 1), dt.date(2024, 1, 2), dt.date(2024, 1, 1)]}
+    )
     assert db.upsert(Keyless, frame).counts == {"input": 3, "inserted": 2, "duplicate": 1}
     assert db.upsert(Keyless, frame).counts == {"input": 3, "unchanged": 2, "duplicate": 1}
     assert db.insert(Keyless, frame, on_conflict="ignore").counts == {"input": 3, "ignored": 3}
@@ -165,10 +177,20 @@ def test_keys_of_many_types(db: cb.Database) -> None:
             "Config": type("Config", (), {"name": f"keys {dtype}"[:40]}),
         }
         table = type("Keys", (cb.Table,), namespace)
-        column = pl.Series(values).str.to_datetime("%Y-%m-%d", time_zone="Asia/Tokyo") if isinstance(dtype, pl.Datetime) else pl.Series(values)
-        frame = pl.DataFrame({"k": column, "u": column, "v": [1, 2]}).with_columns(pl.col("k", "u").cast(dtype))
+        column = (
+            pl.Series(values).str.to_datetime("%Y-%m-%d", time_zone="Asia/Tokyo")
+            if isinstance(dtype, pl.Datetime)
+            else pl.Series(values)
+        )
+        frame = pl.DataFrame({"k": column, "u": column, "v": [1, 2]}).with_columns(
+            pl.col("k", "u").cast(dtype)
+        )
         db.create(table)
         assert db.insert(table, frame).counts["inserted"] == 2
-        assert db.upsert(table, frame.with_columns(v=pl.lit(1, dtype=pl.Int64))).counts == {"input": 2, "updated": 1, "unchanged": 1}
+        assert db.upsert(table, frame.with_columns(v=pl.lit(1, dtype=pl.Int64))).counts == {
+            "input": 2,
+            "updated": 1,
+            "unchanged": 1,
+        }
         stolen = db.upsert(table, frame.head(1).with_columns(frame["u"].tail(1)), on_reject="keep")
         assert stolen.counts == {"input": 1, "rejected": 1}

@@ -31,7 +31,10 @@ ODD = [
 
 
 def table_named(name: str, columns: list[str], **config: Any) -> type[cb.Table]:
-    namespace: dict[str, Any] = {"__annotations__": {}, "Config": type("Config", (), {"name": name, **config})}
+    namespace: dict[str, Any] = {
+        "__annotations__": {},
+        "Config": type("Config", (), {"name": name, **config}),
+    }
     for number, column in enumerate(columns):
         namespace["__annotations__"][f"f{number}"] = int if number == 0 else str
         namespace[f"f{number}"] = cb.field(alias=column, key=number < 2)
@@ -52,10 +55,14 @@ def check(db: cb.Database, table: type[cb.Table], columns: list[str]) -> None:
     frame = pl.DataFrame({c: [1, 2] if i == 0 else [f"{i}-1", f"{i}-2"] for i, c in enumerate(columns)})
     assert db.insert(table, frame).counts["inserted"] == 2
     last = columns[-1]
-    changed = frame.with_columns(pl.when(pl.int_range(2) == 0).then(pl.lit("new")).otherwise(pl.col(last)).alias(last))
+    changed = frame.with_columns(
+        pl.when(pl.int_range(2) == 0).then(pl.lit("new")).otherwise(pl.col(last)).alias(last)
+    )
     assert db.upsert(table, changed).counts == {"input": 2, "updated": 1, "unchanged": 1}
     assert db.read(table, order_by=columns[0]).equals(changed)
-    assert db.read(table, order_by=[f"-{columns[0]}"], columns=[last], limit=1).rows() == [(f"{len(columns) - 1}-2",)]
+    assert db.read(table, order_by=[f"-{columns[0]}"], columns=[last], limit=1).rows() == [
+        (f"{len(columns) - 1}-2",)
+    ]
 
 
 @pytest.mark.parametrize("name", ["sales.orders", 'sales."or.ders"', '"Sales 2"."order"'])
@@ -96,7 +103,11 @@ def test_a_reference_to_what_is_not_unique(db: cb.Database) -> None:
 
 
 def test_columns_that_differ_by_case_alone(server_db: cb.Database) -> None:
-    check(server_db, table_named("cases", ["id", "k", "name", "Name", "NAME"]), ["id", "k", "name", "Name", "NAME"])
+    check(
+        server_db,
+        table_named("cases", ["id", "k", "name", "Name", "NAME"]),
+        ["id", "k", "name", "Name", "NAME"],
+    )
 
 
 def test_more_columns_than_a_mask_has_bits(db: cb.Database) -> None:
@@ -111,7 +122,9 @@ def test_more_columns_than_a_mask_has_bits(db: cb.Database) -> None:
     assert db.upsert(table, both).counts["updated"] == 2
 
 
-@pytest.mark.parametrize("value", ["'; DROP TABLE victims; --", '"; DROP TABLE victims; --', "\\'; --", "$$", "%s {}", "\x1b"])
+@pytest.mark.parametrize(
+    "value", ["'; DROP TABLE victims; --", '"; DROP TABLE victims; --', "\\'; --", "$$", "%s {}", "\x1b"]
+)
 def test_values_stay_values(db: cb.Database, value: str) -> None:
     table = table_named("victims", ["id", "k", "v"])
     db.create(table)
@@ -125,7 +138,11 @@ DECLARATIONS: list[tuple[str, dict[str, Any], str]] = [
     ("nullable key", {"id": (int, {"key": True, "nullable": True})}, "key column 'id' cannot be nullable"),
     ("reserved", {"id": (int, {"key": True}), "x": (int, {"alias": "_row"})}, "cannot be called '_row'"),
     ("uuid of a number", {"id": (int, {"key": True, "uuid": True})}, "uuid=True needs text"),
-    ("uuid default of a number", {"id": (int, {"key": True, "default": "uuid"})}, "default='uuid' needs a text"),
+    (
+        "uuid default of a number",
+        {"id": (int, {"key": True, "default": "uuid"})},
+        "default='uuid' needs a text",
+    ),
     ("json of a number", {"id": (int, {"key": True, "json": True})}, "json=True needs text"),
     ("now for a number", {"id": (int, {"key": True}), "x": (int, {"default": "now"})}, "'now' needs a Date"),
     ("reference to nothing", {"id": (int, {"key": True, "references": "parents"})}, 'write "table.column"'),
@@ -135,7 +152,10 @@ DECLARATIONS: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("fields", "says"), [d[1:] for d in DECLARATIONS], ids=[d[0] for d in DECLARATIONS])
 def test_declarations_that_cannot_be_met(db: cb.Database, fields: dict[str, Any], says: str) -> None:
-    namespace = {"__annotations__": {n: t for n, (t, _) in fields.items()}, **{n: cb.field(**o) for n, (_, o) in fields.items()}}
+    namespace = {
+        "__annotations__": {n: t for n, (t, _) in fields.items()},
+        **{n: cb.field(**o) for n, (_, o) in fields.items()},
+    }
     with pytest.raises(cb.ContractError, match=says):
         db.create(type("Bad", (cb.Table,), namespace))
 

@@ -15,18 +15,26 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_all_is_complete_and_sorted() -> None:
-    public = [name for name, value in vars(cb).items() if not name.startswith("_") and getattr(value, "__module__", "").startswith("crave_bulk")]
+    public = [
+        name
+        for name, value in vars(cb).items()
+        if not name.startswith("_") and getattr(value, "__module__", "").startswith("crave_bulk")
+    ]
     assert sorted(public) == cb.__all__
 
 
 def test_every_error_is_in_the_tree() -> None:
-    errors = [value for value in vars(cb).values() if isinstance(value, type) and issubclass(value, Exception)]
+    errors = [
+        value for value in vars(cb).values() if isinstance(value, type) and issubclass(value, Exception)
+    ]
     assert errors
     assert all(issubclass(error, cb.BulkError) for error in errors)
     assert all(error.__name__ in (cb.errors.__doc__ or "") for error in errors)
 
 
-def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_code_in_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) >= 3
@@ -37,7 +45,9 @@ def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_readme_has_two_commands() -> None:
-    commands = re.search(r"## Quick start\n.*?```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    commands = re.search(
+        r"## Quick start\n.*?```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     assert commands is not None
     lines = [line for line in commands[1].splitlines() if line and not line.startswith("#")]
     assert lines == ["pip install . && python -m crave_bulk", 'pip install ".[test]" && pytest']
@@ -45,5 +55,7 @@ def test_the_readme_has_two_commands() -> None:
 
 @pytest.mark.parametrize("command", ["ruff check .", "ruff format --check .", "mypy"])
 def test_style_and_types(command: str) -> None:
-    done = subprocess.run([sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr

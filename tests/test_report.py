@@ -34,7 +34,9 @@ def test_a_refused_report_says_that_nothing_was_written() -> None:
 def test_the_card_escapes_what_rows_hold() -> None:
     with cb.connect() as db:
         db.create(Foods)
-        report = db.insert(Foods, pl.DataFrame({"food_id": [1], "name": ["<script>alert(1)</script>" * 3]}), on_reject="keep")
+        report = db.insert(
+            Foods, pl.DataFrame({"food_id": [1], "name": ["<script>alert(1)</script>" * 3]}), on_reject="keep"
+        )
     html = report._repr_html_()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html

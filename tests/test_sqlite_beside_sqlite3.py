@@ -36,3 +36,21 @@ def test_a_file_is_not_kept_open_between_calls(tmp_path: Path) -> None:
     with cb.connect(f"sqlite:///{path}") as db:
         db.create(Foods)
         assert [file.name for file in tmp_path.iterdir()] == ["closed.db"]  # the log is folded in
+
+
+def test_a_text_after_many_nulls_is_read(tmp_path: Path) -> None:
+    class Sparse(cb.Table):
+        id: int = cb.field(key=True)
+        text: str = cb.field(nullable=True)
+        blob: pl.Binary = cb.field(nullable=True)
+
+    rows = 70_000
+    frame = pl.DataFrame(
+        {"id": range(rows), "text": [None] * (rows - 1) + ["x"], "blob": [None] * (rows - 1) + [b"y"]},
+        schema_overrides={"text": pl.String, "blob": pl.Binary},
+    )
+    with cb.connect(f"sqlite:///{tmp_path}/sparse.db") as db:
+        db.create(Sparse)
+        db.insert(Sparse, frame)
+        assert db.read(Sparse, order_by="id").equals(frame)
+        assert db.read(Sparse, order_by="-id", limit=2)["text"].to_list() == ["x", None]

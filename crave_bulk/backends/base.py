@@ -6,10 +6,12 @@ A new database is one new file here. Everything else in crave_bulk is one code p
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import adbc_driver_manager
+import polars as pl
 
 from crave_bulk.backends.codec import Codec
 from crave_bulk.errors import BulkError
@@ -54,7 +56,7 @@ class Backend(ABC):
     avoid_scans: str | None = None  # keeps the planner from scanning the target …
     allow_scans: str | None = None  # … until here, as a batch may be part of a larger transaction
     reads_back: bool  # a merge says which rows it wrote; else they are counted, under the write lock
-    stage_options: dict[str, str] = {}  # noqa: RUF012 - the driver's statement options, never changed
+    statement_options: dict[str, str] = {}  # noqa: RUF012 - the driver's own, never changed
 
     @abstractmethod
     def connect(self) -> Any:
@@ -99,6 +101,18 @@ class Backend(ABC):
         Returns:
             The error of `crave_bulk.errors` to raise from it.
         """
+
+    def typed(self, query: str, dtypes: Sequence[pl.DataType]) -> str | None:  # noqa: ARG002
+        """Write a query so that the driver knows its types, where it would otherwise guess.
+
+        Args:
+            query: the query.
+            dtypes: the dtypes on the wire, in the order of its columns.
+
+        Returns:
+            A query whose first row is to be dropped, or None where the driver knows.
+        """
+        return None
 
     @abstractmethod
     def merge(self, parts: MergeParts) -> str:

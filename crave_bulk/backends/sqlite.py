@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ _CODES = (
 )
 
 _LARGEST = 2**63 - 1
+_ZEROS = {pl.Int64: "0", pl.Float64: "0.0", pl.String: "''", pl.Binary: "x''"}  # every dtype on this wire
 
 
 class SQLite(Backend):
@@ -67,9 +69,8 @@ class SQLite(Backend):
     reads_back = False
     # The write lock is taken at once: what a batch reads first is still true when it writes.
     begin = "BEGIN IMMEDIATE"
-    # The driver infers a column's type from its first batch of rows and fails when a later one does not
-    # fit, as with 1,024 NULLs before the first text: so all rows are one batch.
-    stage_options = {"adbc.sqlite.query.batch_rows": "1000000000"}  # noqa: RUF012
+    # The driver reserves memory for a whole batch of rows per column, used or not.
+    statement_options = {"adbc.sqlite.query.batch_rows": "65536"}  # noqa: RUF012
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -165,6 +166,28 @@ class SQLite(Backend):
         code = next((code for start, code in _CODES if text.startswith(start)), "")
         constraint = text.partition("constraint failed: ")[2] or None
         return database_error(code, text, constraint)
+
+    def typed(self, query: str, dtypes: Sequence[pl.DataType]) -> str:
+        """Put a row of zeros before a query's rows, which tells the driver the types of its columns.
+
+        The driver infers a column's type from its first batch of rows, and fails when a later one does
+        not fit, as when the first text comes after many NULLs.
+
+        Args:
+            query: the query.
+            dtypes: the dtypes on the wire, in the order of its columns.
+
+        Returns:
+            A query whose first row is to be dropped.
+
+        Example:
+            >>> import crave_bulk as cb
+            >>> with cb.connect() as db:
+            ...     print(db.backend.typed('SELECT a AS c0, b AS c1 FROM t', [pl.Int64(), pl.String()]))
+            SELECT 0 AS v0, '' AS v1 UNION ALL SELECT * FROM (SELECT a AS c0, b AS c1 FROM t)
+        """
+        zeros = ", ".join(f"{_ZEROS[type(dtype)]} AS v{i}" for i, dtype in enumerate(dtypes))
+        return f"SELECT {zeros} UNION ALL SELECT * FROM ({query})"
 
     def merge(self, parts: MergeParts) -> str:
         """Write the merge; which rows are new is known from before, as the write lock is held.

@@ -345,7 +345,7 @@ class _Batch:
         names = list(dict.fromkeys([*self.call.contract.key, *unique]))
         if self.first or not self._moves(unique):
             return pl.DataFrame(schema={self.wire.short[n]: self.wire.codecs[n].wire for n in names})
-        return self.wire.from_wire(self.session.fetch(constraints.holders_sql(self.wire, unique)), names)
+        return self.wire.fetch(self.session, constraints.holders_sql(self.wire, unique), names)
 
     def _moves(self, names: Sequence[str]) -> bool:
         """Tell whether some row is new, or changes one of some columns."""

@@ -107,8 +107,7 @@ def missing_parents(session: Session, wire: Wire, reference: Reference) -> pl.Da
     Returns:
         One short column of distinct values, mostly empty.
     """
-    fetched = session.fetch(orphans_sql(wire, session.backend, reference))
-    return wire.from_wire(fetched, [reference.column])
+    return wire.fetch(session, orphans_sql(wire, session.backend, reference), [reference.column])
 
 
 def orphans(wire: Wire, rows: pl.DataFrame, missing: pl.DataFrame, reference: Reference) -> pl.Series:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 
 from crave_bulk.backends.base import Backend
+from crave_bulk.session import Session
 from crave_bulk.sql import quote
 from crave_bulk.table import Contract
 
@@ -53,8 +54,25 @@ class Wire:
         encoded = [codec.encode(pl.col(name)).alias(self.short[name]) for name, codec in self.codecs.items()]
         return rows.select(pl.col("_row").cast(pl.Int64), *encoded)
 
+    def fetch(self, session: Session, query: str, names: Sequence[str]) -> pl.DataFrame:
+        """Run a query over columns of the table, and bring them to the wire's dtypes.
+
+        Args:
+            session: the connection.
+            query: selects the short columns of `names`, in their order, as `read` writes them.
+            names: columns of the contract.
+
+        Returns:
+            The short columns in the dtypes of `encode`.
+        """
+        wires = [self.codecs[name].wire for name in names]
+        typed = session.backend.typed(query, wires)
+        fetched = session.fetch(query) if typed is None else session.fetch(typed).slice(1)
+        fetched.columns = self.shorts(names)
+        return self.from_wire(fetched, names)
+
     def from_wire(self, fetched: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
-        """Bring fetched columns to the wire's dtypes, which SQLite's driver only guesses.
+        """Bring short columns to the wire's dtypes, where the driver gave others.
 
         Args:
             fetched: short columns as the driver gave them.
@@ -65,18 +83,17 @@ class Wire:
         """
         return fetched.with_columns(pl.col(self.short[n]).cast(self.codecs[n].wire) for n in names)
 
-    def decode(self, fetched: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
-        """Bring fetched columns to the table's names and dtypes.
+    def decode(self, rows: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
+        """Bring short columns to the table's names and dtypes.
 
         Args:
-            fetched: short columns as the driver gave them.
+            rows: short columns in the wire's dtypes.
             names: the columns of the contract among them.
 
         Returns:
             The columns as the contract has them.
         """
-        wired = self.from_wire(fetched, names)
-        return wired.select(self.codecs[n].decode(pl.col(self.short[n])).alias(n) for n in names)
+        return rows.select(self.codecs[n].decode(pl.col(self.short[n])).alias(n) for n in names)
 
     def read(self, names: Iterable[str], alias: str = "t") -> str:
         """Write the select list that reads columns of the target.

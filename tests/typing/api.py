@@ -15,7 +15,13 @@ def calls(frame: pl.DataFrame) -> None:
         report: cb.Report = db.insert(Foods, frame, on_conflict="ignore", on_reject="keep")
         report = db.upsert(Foods, frame.lazy(), on_reject="raise")
         counts: dict[str, int] = report.counts
-        frames: list[pl.DataFrame] = [report.rejected, report.failures, report.outcomes, report.keys, report.timings]
+        frames: list[pl.DataFrame] = [
+            report.rejected,
+            report.failures,
+            report.outcomes,
+            report.keys,
+            report.timings,
+        ]
         numbers: list[float] = [report.seconds, report.rows_per_second, counts["input"]]
         back: pl.DataFrame = db.read(Foods, columns=["name"], order_by=["-name"], limit=3)
         print(frames, numbers, back, report.batch_id, report.plot())
