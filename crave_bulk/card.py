@@ -30,7 +30,8 @@ PHASE_COLOURS = {
     "report": "#cc79a7",
 }
 
-# Colours with alpha and currentColor only, so that the card reads on light and dark themes alike.
+# Colours with alpha and currentColor only, so that the card reads on light and dark themes alike; the
+# rules marked important undo what notebooks do to every table.
 _STYLE = """
 .cb-card{font:13px/1.45 system-ui,sans-serif;max-width:46rem;border:1px solid #8884;border-radius:10px;padding:14px 18px;margin:6px 0}
 .cb-card .cb-head{display:flex;justify-content:space-between;align-items:baseline;gap:1rem;flex-wrap:wrap}
@@ -42,9 +43,10 @@ _STYLE = """
 .cb-card .cb-legend{display:flex;flex-wrap:wrap;gap:4px 14px;margin-top:6px;font-size:12px}
 .cb-card .cb-dot{display:inline-block;width:9px;height:9px;border-radius:50%;margin-right:5px}
 .cb-card .cb-warn{border-left:4px solid #d55e00;background:#d55e0018;border-radius:6px;padding:6px 12px;margin-top:10px}
-.cb-card table{border-collapse:collapse;margin-top:10px;font-size:12px;width:100%}
+.cb-card table{border-collapse:collapse;margin:10px 0 0!important;font-size:12px;width:100%;table-layout:auto!important}
 .cb-card caption{text-align:left;font-weight:600;padding-bottom:3px}
-.cb-card th,.cb-card td{text-align:left;padding:3px 10px 3px 0;border-bottom:1px solid #8883;background:none;vertical-align:top}
+.cb-card tr{background:none!important}
+.cb-card th,.cb-card td{text-align:left!important;padding:3px 10px 3px 0!important;border-bottom:1px solid #8883!important;vertical-align:top;max-width:none!important}
 """
 
 

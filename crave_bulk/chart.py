@@ -25,7 +25,7 @@ def plot_timings(reports: Sequence[Report]) -> Figure:
     Returns:
         A figure with one stacked bar per batch, in seconds.
     """
-    bars = pl.concat(_bars(report) for report in reports)
+    bars = pl.concat(_bars(report, number) for number, report in enumerate(reports, 1))
     labels = bars["label"].unique(maintain_order=True).to_list()
     figure, axes = plt.subplots(figsize=(8, 1.3 + 0.45 * len(labels)), layout="constrained")
     left = dict.fromkeys(labels, 0.0)
@@ -55,8 +55,8 @@ def plot_timings(reports: Sequence[Report]) -> Figure:
     return figure
 
 
-def _bars(report: Report) -> pl.DataFrame:
-    batches = report.timings["batch"].n_unique()
-    name = pl.lit(f"{report.verb} {report.table}")
-    label = name if batches == 1 else pl.format("{} #{}", name, "batch")
+def _bars(report: Report, number: int) -> pl.DataFrame:
+    """Label the phases of a report's batches; the number keeps two reports of one table apart."""
+    name = pl.lit(f"{number}. {report.verb} {report.table}")
+    label = name if report.timings["batch"].n_unique() == 1 else pl.format("{} #{}", name, "batch")
     return report.timings.select(label.alias("label"), "phase", "seconds")

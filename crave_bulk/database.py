@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit
 
 import polars as pl
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -52,12 +51,13 @@ def connect(url: str = "sqlite://") -> Database:
         ...     print(db)
         <Database sqlite://>
     """
-    kind = _BACKENDS.get(urlsplit(url).scheme)
+    scheme, separator, rest = str(url).partition("://")
+    kind = _BACKENDS.get(scheme.lower()) if separator else None
     if kind is None:
         raise ContractError(
             "the database URL is not understood: use 'sqlite:///file.db', or 'postgresql://user@host/name'"
         )
-    return Database(kind(url))
+    return Database(kind(f"{scheme.lower()}://{rest}"))
 
 
 class Database:
@@ -68,6 +68,7 @@ class Database:
         self._listeners: list[Listener] = []
         self._local = threading.local()
         self._pool = _pool(backend)
+        self._closed = False
 
     # -- verbs --
 
@@ -200,6 +201,14 @@ class Database:
         wire = Wire(contract, self.backend)
         names = list(contract.column_names if columns is None else columns)
         order = [order_by] if isinstance(order_by, str) else list(order_by or [])
+        if (
+            not names
+            or len(set(names)) < len(names)
+            or not (limit is None or (type(limit) is int and limit >= 0))
+        ):
+            raise ContractError(
+                f"columns={columns!r}, limit={limit!r}: name each column once, and limit by 0 or more"
+            )
         for name in [*names, *(part.removeprefix("-") for part in order)]:
             if name not in contract.column_names:
                 raise ContractError(
@@ -216,7 +225,7 @@ class Database:
                 f"{t} {w} NULLS LAST" for t, w in zip(terms, ways, strict=True)
             )
         if limit is not None:
-            statement += f" LIMIT {int(limit)}"
+            statement += f" LIMIT {limit}"
         with self.session() as session:
             return wire.decode(wire.fetch(session, statement, names), names)
 
@@ -247,8 +256,13 @@ class Database:
             if session.broken:
                 borrowed.invalidate()
             borrowed.close()
+            if session.broken:
+                lost, self._pool = self._pool, self._pool.recreate()
+                lost.dispose()  # where one connection is lost, so are the idle ones
 
     def _borrow(self) -> Any:
+        if self._closed:
+            raise ConnectionFailed(f"{self!r} was closed: connect again")
         try:
             return self._pool.connect()
         except PoolTimeout as error:
@@ -268,8 +282,10 @@ class Database:
 
     def close(self) -> None:
         """Close all connections; a database in memory is gone then."""
-        self._pool.dispose()
-        self.backend.close()
+        if not self._closed:
+            self._closed = True
+            self._pool.dispose()
+            self.backend.close()
 
     def __enter__(self) -> Database:
         return self

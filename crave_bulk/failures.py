@@ -70,7 +70,9 @@ def as_text(values: pl.Series) -> pl.Series:
         Text of the same length, null where the value is.
     """
     if values.dtype.is_nested() or values.dtype == pl.Binary:
-        return pl.Series(values.name, [None if v is None else str(v) for v in values], dtype=pl.String)
+        return pl.Series(
+            values.name, [None if v is None else str(v) for v in values.to_list()], dtype=pl.String
+        )
     if isinstance(values.dtype, pl.Duration):
         return values.dt.to_string("polars")
     if isinstance(values.dtype, pl.Date | pl.Datetime):

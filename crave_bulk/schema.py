@@ -21,6 +21,9 @@ def create_table(backend: Backend, contract: Contract) -> str:
     Returns:
         One ``CREATE TABLE IF NOT EXISTS``.
 
+    Raises:
+        ContractError: a key holds a column that the database cannot index.
+
     Example:
         >>> import crave_bulk as cb
         >>> class Names(cb.Table):
@@ -41,6 +44,12 @@ def create_table(backend: Backend, contract: Contract) -> str:
         f"{quote(column.name)} {backend.codec(column).sql_type}{'' if column.nullable else ' NOT NULL'}"
         for column in contract.columns
     ]
+    for key in (contract.key, *contract.unique):
+        if unordered := [name for name in key if backend.codec(contract.column(name)).compare != "{}"]:
+            raise ContractError(
+                f"column {unordered[0]!r} of table {contract.name} is stored as JSON, which PostgreSQL cannot index: "
+                "use a text column as the key"
+            )
     lines.append(f"PRIMARY KEY ({quote_all(contract.key)})")
     lines += [f"UNIQUE ({quote_all(key)})" for key in contract.unique]
     lines += [

@@ -25,6 +25,11 @@ class Session:
         self._listeners = listeners
         self._depth = 0
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._depth > 0
+
     def execute(self, statement: str) -> None:
         """Run a statement that reads nothing back.
 

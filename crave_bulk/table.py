@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import pandera.polars as pa
 import polars as pl
+from pandera.errors import SchemaInitError
 
 from crave_bulk.errors import ContractError
 from crave_bulk.sql import quote, split_name
@@ -84,7 +85,10 @@ def field(
     if on_update not in (None, "now"):
         raise ContractError(f"on_update={on_update!r} is not known: the only rule is 'now'")
     options = FieldOptions(key, references, merge, default, on_update, uuid, json, soft_delete)
-    return pa.Field(metadata={**(metadata or {}), _METADATA: options}, **pandera_options)
+    try:
+        return pa.Field(metadata={**(metadata or {}), _METADATA: options}, **pandera_options)
+    except (SchemaInitError, TypeError) as error:
+        raise ContractError(f"cb.field: {error}") from error
 
 
 class Table(pa.DataFrameModel):
@@ -203,7 +207,6 @@ class Contract:
         return next(column for column in self.columns if column.name == name)
 
 
-@lru_cache(maxsize=512)
 def contract_of(table: type[Table]) -> Contract:
     """Read a table's declaration into a contract, checking that it can be one.
 
@@ -217,10 +220,18 @@ def contract_of(table: type[Table]) -> Contract:
         ContractError: the declaration has no key, names a column that is not there, or cannot be met.
     """
     if not (isinstance(table, type) and issubclass(table, Table)):
-        raise ContractError(f"{table!r} is not a table: pass a subclass of cb.Table")
-    schema = table.to_schema()
+        raise ContractError(f"a {type(table).__name__} is not a table: pass a subclass of cb.Table first")
+    return _contract(table)
+
+
+@lru_cache(maxsize=512)
+def _contract(table: type[Table]) -> Contract:
     where = f"table {table.__name__}"
-    columns = tuple(_column(where, name, column) for name, column in schema.columns.items())
+    try:
+        schema = table.to_schema()
+    except (TypeError, ValueError, SchemaInitError) as error:
+        raise ContractError(f"{where} is not a Pandera model: {error}") from error
+    columns = tuple(_column(where, name, column, schema.coerce) for name, column in schema.columns.items())
     contract = Contract(
         name=TableName.parse(schema.name or table.__name__),
         columns=columns,
@@ -233,7 +244,7 @@ def contract_of(table: type[Table]) -> Contract:
     return contract
 
 
-def _column(where: str, name: str, column: Any) -> Column:
+def _column(where: str, name: str, column: Any, coerce: bool) -> Column:
     options = (column.metadata or {}).get(_METADATA, FieldOptions())
     if column.dtype is None:
         raise ContractError(f"{where}: column {name!r} has no type: annotate it, as in `{name}: str`")
@@ -243,7 +254,7 @@ def _column(where: str, name: str, column: Any) -> Column:
         dtype=dtype() if isinstance(dtype, type) else dtype,
         nullable=column.nullable,
         required=column.required,
-        coerce=column.coerce,
+        coerce=column.coerce or coerce,
         options=options,
     )
 
@@ -265,7 +276,7 @@ def _unique_keys(schema: pa.DataFrameSchema) -> tuple[tuple[str, ...], ...]:
         declared = [declared]
     keys = [tuple(key) for key in declared]
     keys += [(name,) for name, column in schema.columns.items() if column.unique]
-    return tuple(dict.fromkeys(keys))
+    return tuple(dict.fromkeys(tuple(dict.fromkeys(key)) for key in keys if key))
 
 
 def _check(where: str, contract: Contract) -> None:
@@ -283,7 +294,11 @@ def _check(where: str, contract: Contract) -> None:
 
 def _check_column(where: str, column: Column) -> None:
     options, text = column.options, isinstance(column.dtype, pl.String)
-    if column.name in _RESERVED:
+    if column.name == "*" or (column.name.startswith("^") and column.name.endswith("$")):
+        raise ContractError(
+            f"{where}: a column cannot be called {column.name!r}: Polars takes it for a pattern"
+        )
+    if column.name.casefold() in _RESERVED:
         raise ContractError(
             f"{where}: a column cannot be called {column.name!r}: reports use that name themselves"
         )
@@ -303,6 +318,13 @@ def _check_column(where: str, column: Column) -> None:
         raise ContractError(
             f"{where}: json=True needs text, a struct or a list, but {column.name!r} is {column.dtype}"
         )
+    if options.default not in (None, "uuid", "now"):
+        try:
+            pl.Series([options.default], dtype=column.dtype)
+        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+            raise ContractError(
+                f"{where}: default={options.default!r} of column {column.name!r} is no {column.dtype}: {error}"
+            ) from error
     wants_now = options.on_update == "now" or options.default == "now"
     if wants_now and not isinstance(column.dtype, pl.Datetime | pl.Date):
         raise ContractError(

@@ -20,7 +20,7 @@ class Entities(cb.Table):
     meta: pl.Struct({"x": pl.Int64}) = cb.field(default={"x": 1})
     praise: int = cb.field(default=3)
     note: str | None = cb.field()
-    created_at: pl.Datetime("us", "UTC") = cb.field(default="now", merge="keep")
+    created_at: pl.Datetime("us", "UTC") = cb.field(default="now")
     updated_at: pl.Datetime("us", "Europe/Berlin") = cb.field(default="now", on_update="now")
     day: pl.Date = cb.field(on_update="now")
 
@@ -85,17 +85,6 @@ def test_on_update_stamps_only_rows_that_change(db: cb.Database) -> None:
     now = db.read(Entities, order_by="name")
     assert now["updated_at"][0] == was["updated_at"][0]
     assert now["updated_at"][1] > was["updated_at"][1]
-
-
-def test_keep_is_written_once(db: cb.Database) -> None:
-    db.create(Entities)
-    db.insert(Entities, pl.DataFrame({"name": ["a"]}))
-    was = db.read(Entities)
-    assert (
-        db.upsert(Entities, was.with_columns(pl.col("created_at").dt.offset_by("-1d"))).counts["unchanged"]
-        == 1
-    )
-    assert db.read(Entities)["created_at"].equals(was["created_at"])
 
 
 def test_merge_rules_that_are_not_there_yet_say_so(db: cb.Database) -> None:
@@ -194,3 +183,91 @@ def test_keys_of_many_types(db: cb.Database) -> None:
         }
         stolen = db.upsert(table, frame.head(1).with_columns(frame["u"].tail(1)), on_reject="keep")
         assert stolen.counts == {"input": 1, "rejected": 1}
+
+
+class Pairs(cb.Table):
+    """A unique key over a column that may be left out, and a reference with a default."""
+
+    id: int = cb.field(key=True)
+    x: str
+    y: int = cb.field(default=1)
+    parent: int | None = cb.field(default=99, references="pairs.id")
+
+    class Config:
+        name = "pairs"
+        unique = ["x", "y"]
+
+
+def test_what_is_left_out_is_judged_as_it_stands_in_the_table(db: cb.Database) -> None:
+    db.create(Pairs)
+    start = {"id": [1, 2, 99], "x": ["a", "b", "c"], "y": [1, 2, 1], "parent": [1, 1, 1]}
+    db.insert(Pairs, pl.DataFrame(start))
+    report = db.upsert(Pairs, pl.DataFrame({"id": [2, 3, 4], "x": ["a", "a", "d"]}), on_reject="keep")
+    assert report.outcomes["outcome"].to_list() == ["updated", "rejected", "inserted"]
+    assert db.read(Pairs, order_by="id").rows() == [
+        (1, "a", 1, 1),
+        (2, "a", 2, 1),
+        (4, "d", 1, 99),
+        (99, "c", 1, 1),
+    ]
+    with db.session() as session:
+        session.execute("UPDATE pairs SET parent = NULL")
+        session.execute("DELETE FROM pairs WHERE id = 99")
+    assert db.upsert(Pairs, pl.DataFrame({"id": [2], "x": ["z"]})).counts["updated"] == 1
+
+
+class Chain(cb.Table):
+    """A unique value and a reference to the same table."""
+
+    id: int = cb.field(key=True)
+    code: int = cb.field(unique=True)
+    boss: int = cb.field(nullable=True, references="chain.id")
+
+    class Config:
+        name = "chain"
+
+
+def test_a_refusal_that_did_not_hold_condemns_nobody(db: cb.Database) -> None:
+    db.create(Chain)
+    frame = pl.DataFrame({"id": [10, 11, 12], "code": [7, 7, 8], "boss": [999, None, 11]})
+    report = db.upsert(Chain, frame, on_reject="keep")
+    assert report.outcomes["outcome"].to_list() == ["rejected", "inserted", "inserted"]
+
+
+def test_nan_in_a_unique_column(server_db: cb.Database) -> None:
+    class Scores(cb.Table):
+        id: int = cb.field(key=True)
+        score: float = cb.field(nullable=True, unique=True)
+
+    server_db.create(Scores)
+    frame = pl.DataFrame({"id": [1, 2, 3], "score": [float("nan"), float("nan"), None]})
+    report = server_db.upsert(Scores, frame, on_reject="keep")
+    assert report.outcomes["outcome"].to_list() == ["inserted", "rejected", "inserted"]
+
+
+def test_lists_as_keys(db: cb.Database) -> None:
+    class Routes(cb.Table):
+        stops: pl.List(pl.String) = cb.field(key=True)
+        name: str = cb.field(unique=True)
+
+    db.create(Routes)
+    frame = pl.DataFrame({"stops": [["a", "b"], ["a"], ["a", "b"]], "name": ["x", "x", "y"]})
+    report = db.upsert(Routes, frame, on_reject="keep")
+    assert report.outcomes["outcome"].to_list() == ["duplicate", "rejected", "inserted"]
+
+
+def test_decimals_and_enums_sort_as_they_should(db: cb.Database) -> None:
+    class Sizes(cb.Table):
+        id: int = cb.field(key=True)
+        price: pl.Decimal(8, 2)
+        size: pl.Enum(["low", "mid {", "high"])
+
+    db.create(Sizes)
+    frame = pl.DataFrame(
+        {"id": [1, 2, 3], "price": [9, 10, -3], "size": ["high", "low", "mid {"]}
+    ).with_columns(
+        pl.col("price").cast(pl.Decimal(8, 2)), pl.col("size").cast(pl.Enum(["low", "mid {", "high"]))
+    )
+    db.insert(Sizes, frame)
+    assert db.read(Sizes, order_by="price")["id"].to_list() == [3, 1, 2]
+    assert db.read(Sizes, order_by="-size")["id"].to_list() == [1, 3, 2]

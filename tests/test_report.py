@@ -55,7 +55,7 @@ def test_the_chart_has_a_bar_a_batch() -> None:
     figure = examples.report().plot()
     assert isinstance(figure, Figure)
     axes = figure.axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["upsert foods"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["1. upsert foods"]
     assert len(axes.patches) == 5
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from crave_bulk.errors import ContractError
+from crave_bulk.sql import literal
 
 Step = Callable[[pl.Expr], pl.Expr]
 
@@ -89,7 +90,8 @@ def text_form(dtype: pl.DataType) -> Codec | None:
         case pl.Decimal():
             return Codec("", pl.String(), lambda x: x.cast(pl.String), lambda x: x.cast(dtype))
         case pl.Enum() | pl.Categorical():
-            return Codec("", pl.String(), lambda x: x.cast(pl.String), lambda x: x.cast(dtype))
+            order = _by_category(dtype) if isinstance(dtype, pl.Enum) else "{}"
+            return Codec("", pl.String(), lambda x: x.cast(pl.String), lambda x: x.cast(dtype), order=order)
         case pl.Date():
             return Codec(
                 "",
@@ -118,6 +120,12 @@ def text_form(dtype: pl.DataType) -> Codec | None:
                 refusals=sub_microsecond(dtype),
             )
     return None
+
+
+def _by_category(dtype: pl.Enum) -> str:
+    """Write the place of a value among its categories, which is how an Enum sorts."""
+    places = " ".join(f"WHEN {literal(name)} THEN {place}" for place, name in enumerate(dtype.categories))
+    return "CASE {} " + places.replace("{", "{{").replace("}", "}}") + " END" if places else "{}"
 
 
 def _datetime_text(dtype: pl.Datetime) -> Codec:

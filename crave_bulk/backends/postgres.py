@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import adbc_driver_manager
 import adbc_driver_manager.dbapi
@@ -32,6 +31,8 @@ from crave_bulk.table import Column, Contract, TableName
 _MERGE_RETURNS_ACTION = 17  # the major version that brought MERGE … RETURNING merge_action()
 _LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer names off without an error
 _LARGEST = 2**63 - 1
+_CREATING = 0x63726176655F62  # the advisory lock of whoever creates tables: "crave_b"
+_LOST = "08006"  # connection_failure
 
 _INTEGERS: dict[type[pl.DataType], str] = {
     pl.Int8: "smallint",
@@ -75,14 +76,18 @@ class Postgres(Backend):
 
     def __init__(self, url: str) -> None:
         self.label = without_password(url)
-        self._secrets = _secrets(url)
+        if re.search(r"[@/?#\[\]]", _password(url)):
+            raise ConnectionFailed(
+                f"cannot connect to {self.label}: the password holds one of @ / ? # [ ], which a URL takes for "
+                "something else: write it percent-encoded, as urllib.parse.quote(password, safe='') does"
+            )
         try:
             database = adbc_driver_postgresql.connect(url)
             self._keeper = adbc_driver_manager.AdbcConnection(database)
         except adbc_driver_manager.Error as error:
             raise ConnectionFailed(
-                f"cannot connect to {self.label}: {self._clean(str(error))}: check the host, the port, the "
-                "database and the login"
+                f"cannot connect to {self.label}: {_clean(str(error))}: check the host, the port, the database "
+                "and the login"
             ) from None  # the driver's error may hold the URL with its password
         self._database = adbc_driver_manager.dbapi._SharedDatabase(database)
         self.version = self._version()
@@ -127,10 +132,12 @@ class Postgres(Backend):
             contract: the table to come.
 
         Returns:
-            One statement where the table's name is qualified.
+            A lock that makes creators wait for each other, and the schema where the name is qualified.
         """
         schema = contract.name.schema
-        return [f"CREATE SCHEMA IF NOT EXISTS {sql.quote(_short(schema))}"] if schema else []
+        # IF NOT EXISTS looks first and creates then: two at once both find nothing (23505 in pg_type).
+        lock = f"DO $$ BEGIN PERFORM pg_advisory_xact_lock({_CREATING}); END $$"
+        return [lock, f"CREATE SCHEMA IF NOT EXISTS {sql.quote(_short(schema))}"] if schema else [lock]
 
     def codec(self, column: Column) -> Codec:
         """Choose the type of a column and how its values get there.
@@ -157,10 +164,12 @@ class Postgres(Backend):
             The error to raise from it.
         """
         details = {_text(key): _text(value) for key, value in getattr(cause, "details", None) or []}
-        message = details.get("PG_DIAG_MESSAGE_PRIMARY") or self._clean(str(cause))
+        message = details.get("PG_DIAG_MESSAGE_PRIMARY") or _clean(str(cause))
         if detail := details.get("PG_DIAG_MESSAGE_DETAIL"):
             message = f"{message} ({detail.rstrip('.')})"
         code = getattr(cause, "sqlstate", None) or ""
+        if not code and getattr(cause, "status_code", None) == adbc_driver_manager.AdbcStatusCode.IO:
+            code = _LOST  # libpq itself noticed, so there is no SQLSTATE
         return database_error(code, message, details.get("PG_DIAG_CONSTRAINT_NAME"))
 
     def merge(self, parts: MergeParts) -> str:
@@ -186,13 +195,6 @@ class Postgres(Backend):
             return merge_statement(parts)
         # xmax is zero in a row version that no transaction has replaced or locked: a new row.
         return on_conflict_merge(parts, inserted="xmax = 0")
-
-    def _clean(self, text: str) -> str:
-        """Take passwords and the driver's wrapping out of a message."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        text = re.sub(r"^[A-Z_]+: (\[libpq\] )?", "", text.strip())
-        return " ".join(text.removeprefix("Failed to connect: ").split())
 
 
 def merge_statement(parts: MergeParts) -> str:
@@ -272,13 +274,8 @@ def _scalar(dtype: pl.DataType) -> Codec:
                 refusals=decimal_refusals(dtype),
             )
         case pl.Enum() | pl.Categorical():
-            return Codec(
-                "text",
-                pl.String(),
-                lambda x: x.cast(pl.String),
-                lambda x: x.cast(dtype),
-                refusals=(_nul_category(),),
-            )
+            form = text_form(dtype) or Codec("text", dtype)
+            return replace(form, sql_type="text", refusals=(_nul_category(),))
     raise unsupported(dtype)
 
 
@@ -351,8 +348,25 @@ def _short(name: str) -> str:
     return name
 
 
+def _clean(text: str) -> str:
+    """Take the driver's wrapping off a message."""
+    text = re.sub(r"^[A-Z_]+: (\[libpq\] )?", "", text.strip())
+    return " ".join(text.removeprefix("Failed to connect: ").split())
+
+
+# The parameters of a URL that are shown; any other might be a secret.
+_SHOWN = {"host", "hostaddr", "port", "dbname", "user", "sslmode", "application_name", "connect_timeout"}
+_LOGIN = re.compile(r"^(?P<user>[^:@/]*)(?::(?P<password>.*))?@", re.DOTALL)  # up to the last @
+
+
+def _password(url: str) -> str:
+    """Find the password that stands before the host, as written."""
+    login = _LOGIN.match(url.partition("://")[2])
+    return (login["password"] or "") if login else ""
+
+
 def without_password(url: str) -> str:
-    """Take the password out of a URL, wherever libpq would find one.
+    """Take the password out of a URL, wherever one may stand.
 
     Args:
         url: a libpq URI.
@@ -361,23 +375,14 @@ def without_password(url: str) -> str:
         The URL with ``***`` in its place.
 
     Example:
-        >>> without_password("postgresql://ann:s3cret@db/crave?sslmode=require&password=x")
-        'postgresql://ann:***@db/crave?sslmode=require&password=%2A%2A%2A'
+        >>> without_password("postgresql://ann:s3#cr@t@db/crave?sslmode=require&passwd=x")
+        'postgresql://ann:***@db/crave?sslmode=require&passwd=***'
     """
-    parts = urlsplit(url)
-    netloc = parts.netloc
-    login, at, host = netloc.rpartition("@")
-    user, _, password = login.partition(":")
-    netloc = f"{user}:***{at}{host}" if password else f"{user}{at}{host}"
-    options = [
-        (k, "***" if "password" in k else v) for k, v in parse_qsl(parts.query, keep_blank_values=True)
+    scheme, _, rest = url.partition("://")
+    rest = _LOGIN.sub(lambda login: f"{login['user']}{':***' if login['password'] else ''}@", rest)
+    place, mark, options = rest.partition("?")
+    shown = [
+        option if option.partition("=")[0] in _SHOWN else f"{option.partition('=')[0]}=***"
+        for option in options.split("&")
     ]
-    return urlunsplit(parts._replace(netloc=netloc, query=urlencode(options, safe="/:,")))
-
-
-def _secrets(url: str) -> list[str]:
-    """List the passwords in a URL, as written and decoded."""
-    parts = urlsplit(url)
-    login = parts.netloc.rpartition("@")[0].partition(":")[2]
-    found = [login, *(v for k, v in parse_qsl(parts.query) if "password" in k)]
-    return [secret for text in found if text for secret in {text, unquote(text)}]
+    return f"{scheme}://{place}{mark}{'&'.join(shown) if mark else ''}"

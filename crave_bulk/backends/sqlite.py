@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import adbc_driver_manager
 import adbc_driver_sqlite.dbapi
@@ -23,7 +23,7 @@ from crave_bulk.backends.codec import (
     text_form,
     unsupported,
 )
-from crave_bulk.errors import BulkError, ConnectionFailed, database_error
+from crave_bulk.errors import BulkError, ConnectionFailed, ContractError, database_error
 from crave_bulk.table import Column, TableName
 
 _ON_CONNECT = (
@@ -73,11 +73,16 @@ class SQLite(Backend):
     statement_options = {"adbc.sqlite.query.batch_rows": "65536"}  # noqa: RUF012
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        path = unquote(parts.path.removeprefix("/"))
-        options = parse_qs(parts.query)
+        place, _, options = url.partition("://")[2].partition("?")
+        if place and not place.startswith("/"):
+            raise ContractError(
+                f"{url!r} has two slashes: write sqlite:///{place} for a file, or sqlite:// for memory"
+            )
+        if options not in ("", "mode=ro"):
+            raise ContractError(f"the option {options!r} of {url!r} is not known: the only one is ?mode=ro")
+        path = unquote(place.removeprefix("/"))
         self.in_memory = path in ("", ":memory:")
-        self._read_only = options.get("mode") == ["ro"]
+        self._read_only = options == "mode=ro"
         self._path = Path(path)
         if self.in_memory:
             # Named, so that connections share it; unique, so that two databases do not.
@@ -227,7 +232,8 @@ def _codec(column: Column) -> Codec:
     if form is None:
         raise unsupported(dtype)
     refusals = decimal_refusals(dtype) if isinstance(dtype, pl.Decimal) else form.refusals
-    return replace(form, sql_type=_text_type(dtype), refusals=refusals)
+    order = "CAST({} AS REAL)" if isinstance(dtype, pl.Decimal) else form.order
+    return replace(form, sql_type=_text_type(dtype), refusals=refusals, order=order)
 
 
 def _text_type(dtype: pl.DataType) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +12,7 @@ import polars as pl
 
 from crave_bulk import failures
 from crave_bulk.engine import value
-from crave_bulk.errors import ConstraintViolated, RejectedRows
+from crave_bulk.errors import ConstraintViolated, DatabaseBusy, RejectedRows
 from crave_bulk.pipeline import constraints, dedupe
 from crave_bulk.pipeline.constraints import Settled
 from crave_bulk.pipeline.intake import Intake, fit, to_polars
@@ -21,7 +21,7 @@ from crave_bulk.pipeline.stage import STAGE, Wire
 from crave_bulk.pipeline.validate import validate
 from crave_bulk.report import OUTCOME, PHASES, Report
 from crave_bulk.session import Session
-from crave_bulk.table import Contract
+from crave_bulk.table import Contract, Reference
 
 Verb = Literal["insert", "upsert"]
 OnConflict = Literal["error", "ignore"]
@@ -165,8 +165,8 @@ def _write(
                     raise _Refused
         except _Refused:
             return verdict, True
-        except ConstraintViolated:
-            if not session.backend.concurrent or attempt == _ATTEMPTS:
+        except (ConstraintViolated, DatabaseBusy):
+            if not session.backend.concurrent or attempt == _ATTEMPTS or session.in_transaction:
                 raise
             continue
         return verdict, False
@@ -214,6 +214,11 @@ class _Batch:
         with self.clock.phase("dedupe", rows.height):
             rows = self._compare(rows)
             candidates = self._candidates(rows)
+            left_out = self._left_out_of_checks() if candidates.height else []
+            if left_out:
+                candidates = dedupe.kept(self.session, self.wire, candidates, left_out)
+        if left_out:
+            self._stage(self._in_waves(candidates, Settled()))
         settled, written = self._check_and_merge(candidates)
         self._unstage()
         if self.avoiding and self.session.backend.allow_scans:
@@ -250,8 +255,7 @@ class _Batch:
         if settled.waves:
             wave = pl.col("_row").replace_strict(settled.waves, default=0, return_dtype=pl.Int32)
         rows = rows.with_columns(wave=wave)
-        if settled.gone:
-            rows = rows.filter(~pl.col("_row").is_in(settled.gone))
+        rows = without(rows, settled.gone)
         if self.repeats:
             one = (
                 pl.struct(self.key).is_first_distinct()
@@ -295,6 +299,14 @@ class _Batch:
             return rows
         return rows.filter(moves.any().over(self.key) if self.repeats and not self.inserts else moves)
 
+    def _left_out_of_checks(self) -> list[str]:
+        """Name the checked columns that an upsert leaves alone: there, what stands in the table counts."""
+        contract = self.call.contract
+        checked = {name for key in contract.unique for name in key} | {r.column for r in contract.references}
+        untouched = checked - {*contract.key, *self.columns.update}
+        some_exist = self.moved != {-1} and not self.inserts
+        return [name for name in contract.column_names if name in untouched] if some_exist else []
+
     # -- check and merge --
 
     def _check_and_merge(self, candidates: pl.DataFrame) -> tuple[Settled, pl.DataFrame]:
@@ -322,23 +334,43 @@ class _Batch:
 
     def _check(self, candidates: pl.DataFrame) -> Settled:
         """Ask for missing parents and competing rows until nothing new is refused."""
-        contract, orphans = self.call.contract, set[int]()
+        contract = self.call.contract
         holders = {unique: self._holders(unique) for unique in contract.unique}
         missing = {r: constraints.missing_parents(self.session, self.wire, r) for r in contract.references}
+        orphans: dict[Reference, set[int]] = {reference: set() for reference in contract.references}
         while True:
-            rows = candidates.filter(~pl.col("_row").is_in(list(orphans))) if orphans else candidates
-            settled = constraints.settle(self.wire, rows, holders, inserts=self.inserts, ignore=self.ignores)
-            standing = rows.filter(~pl.col("_row").is_in(settled.gone)) if settled.gone else rows
-            found = {r: constraints.orphans(self.wire, standing, values, r) for r, values in missing.items()}
-            if not any(map(len, found.values())):
+            lost = set().union(*orphans.values())
+            rows = without(candidates, lost)
+            if self._find_orphans(rows, missing, orphans):
+                continue
+            settled = constraints.settle(
+                self.wire, candidates, holders, lost, inserts=self.inserts, ignore=self.ignores
+            )
+            # Only when no other row is missing its parent is a refusal final, and its children orphans.
+            if not self._find_orphans(without(rows, settled.gone), missing, orphans):
                 break
-            for reference, numbers in found.items():
-                orphans.update(numbers)
-                self.verdict.reject(constraints.orphan_failures(self.frame, numbers, reference))
-        settled.orphans = sorted(orphans)
+        self._reject(settled, orphans)
+        return settled
+
+    def _find_orphans(
+        self, rows: pl.DataFrame, missing: dict[Reference, pl.DataFrame], orphans: dict[Reference, set[int]]
+    ) -> bool:
+        """Add the rows whose parent is neither in the table nor among the rows; tell whether any are new."""
+        before = sum(map(len, orphans.values()))
+        for reference, values in missing.items():
+            orphans[reference].update(constraints.orphans(self.wire, rows, values, reference))
+        return sum(map(len, orphans.values())) > before
+
+    def _reject(self, settled: Settled, orphans: dict[Reference, set[int]]) -> None:
+        """Write down every row that is refused; one that is ignored is not asked for its parent."""
+        for reference, found in orphans.items():
+            numbers = sorted(found.difference(settled.ignored))
+            settled.orphans += numbers
+            if numbers:
+                rows = pl.Series(numbers, dtype=pl.Int64)
+                self.verdict.reject(constraints.orphan_failures(self.frame, rows, reference))
         for found_failures in constraints.unique_failures(self.wire, self.frame, settled):
             self.verdict.reject(found_failures)
-        return settled
 
     def _holders(self, unique: tuple[str, ...]) -> pl.DataFrame:
         """Ask who holds a unique value that the batch claims, unless it claims no value anew."""
@@ -407,3 +439,20 @@ class _Batch:
         keys = candidates.join(written, on="_row").group_by(self.key).agg(pl.col("inserted").any())
         ended = last.join(keys, on=self.key, how="inner")
         return ended.filter((pl.col("mask") != 0) | pl.col("inserted")).select("_row", "inserted")
+
+
+def without(rows: pl.DataFrame, numbers: Collection[int]) -> pl.DataFrame:
+    """Leave rows out.
+
+    Args:
+        rows: with ``_row``.
+        numbers: the rows to leave out.
+
+    Returns:
+        The others.
+
+    Example:
+        >>> without(pl.DataFrame({"_row": [0, 1, 2]}), {1})["_row"].to_list()
+        [0, 2]
+    """
+    return rows.filter(~pl.col("_row").is_in(list(numbers))) if numbers else rows

@@ -8,7 +8,7 @@ settled one after the other, exactly as if they had been sent one at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,6 +137,7 @@ def settle(
     wire: Wire,
     rows: pl.DataFrame,
     holders: dict[tuple[str, ...], pl.DataFrame],
+    orphans: Collection[int] = (),
     *,
     inserts: bool,
     ignore: bool = False,
@@ -147,6 +148,7 @@ def settle(
         wire: the table.
         rows: ``_row`` and the short columns, of all rows that may be written.
         holders: unique key → the rows of the database that hold a claimed value.
+        orphans: rows that are refused unless they are ignored, and so claim nothing.
         inserts: the verb is insert: every row is a row of its own, and its key a value to compete for.
         ignore: a row whose key was taken is ignored rather than refused.
 
@@ -158,7 +160,7 @@ def settle(
     rivals = _rivals(wire, rows, holders, inserts)
     settled = Settled()
     if rivals.height:
-        _Contest(wire, uniques, holders, key if inserts else None, ignore).run(rivals, settled)
+        _Contest(wire, uniques, holders, orphans, key if inserts else None, ignore).run(rivals, settled)
     return settled
 
 
@@ -190,9 +192,11 @@ class _Contest:
         wire: Wire,
         uniques: list[tuple[str, ...]],
         holders: dict[tuple[str, ...], pl.DataFrame],
+        orphans: Collection[int],
         insert_key: tuple[str, ...] | None,
         ignore: bool,
     ) -> None:
+        self._orphans = orphans
         self._wire, self._uniques, self._insert_key, self._ignore = wire, uniques, insert_key, ignore
         self._holder: dict[tuple[int, Value], Value] = {}
         self._holds: dict[tuple[int, Value], Value] = {}
@@ -206,7 +210,7 @@ class _Contest:
     def run(self, rivals: pl.DataFrame, settled: Settled) -> None:
         """Play the rows in order and write down what becomes of each."""
         values = [[value for _, value in self._pairs(rivals, unique)] for unique in self._uniques]
-        keys = rivals.select(self._wire.shorts(self._wire.contract.key)).rows()
+        keys = self._values(rivals, self._wire.contract.key)
         for at, row in enumerate(rivals["_row"].to_list()):
             # A row of an insert is an owner of its own, even where its key is another's.
             owner: Value = (*keys[at], row) if self._insert_key else keys[at]
@@ -219,9 +223,11 @@ class _Contest:
                 unique = self._uniques[number]
                 if self._ignore and unique == self._insert_key:
                     settled.ignored.append(row)
-                else:
+                elif row not in self._orphans:
                     settled.refused[row] = (unique, holder[: len(self._wire.contract.key)])
                 return
+        if row in self._orphans:
+            return
         wave = self._accept(owner, claims)
         if wave:
             settled.waves[row] = wave
@@ -247,8 +253,17 @@ class _Contest:
             self._holder[number, value] = owner
 
     def _pairs(self, frame: pl.DataFrame, unique: Sequence[str]) -> Iterator[tuple[Value, Value]]:
-        keys = frame.select(self._wire.shorts(self._wire.contract.key)).rows()
-        return zip(keys, frame.select(self._wire.shorts(unique)).rows(), strict=True)
+        return zip(self._values(frame, self._wire.contract.key), self._values(frame, unique), strict=True)
+
+    def _values(self, frame: pl.DataFrame, names: Sequence[str]) -> list[Value]:
+        return [tuple(map(_hashable, row)) for row in frame.select(self._wire.shorts(names)).rows()]
+
+
+def _hashable(value: Any) -> Any:
+    """Give a value that equals another where a database says so: NaN is itself there, a list has its items."""
+    if isinstance(value, list):
+        return tuple(map(_hashable, value))
+    return "NaN" if value != value else value
 
 
 # -- what the report says ------------------------------------------------------------------------------

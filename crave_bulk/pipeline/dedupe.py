@@ -77,6 +77,40 @@ def _differs(wire: Wire, name: str) -> str:
     return f"{form.format(f't.{quote(name)}')} IS DISTINCT FROM {form.format(f's.{quote(name)}')}"
 
 
+def kept_sql(wire: Wire, names: Sequence[str]) -> str:
+    """Ask what stands in some columns of the rows that exist for the staged keys.
+
+    Args:
+        wire: the table.
+        names: the key, and the columns.
+
+    Returns:
+        A query over the short columns, each key once.
+    """
+    keys = f"SELECT DISTINCT {', '.join(map(quote, wire.contract.key))} FROM ({wire.staged(wire.contract.key, STAGE)}) AS k"
+    return f"SELECT {wire.read(names)} FROM {wire.target} AS t JOIN ({keys}) AS s ON {wire.equal(wire.contract.key, 't', 's')}"
+
+
+def kept(session: Session, wire: Wire, rows: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """Put what stands in the table in place of what an upsert would not write.
+
+    Args:
+        session: the connection, with `rows` staged.
+        wire: the table.
+        rows: ``mask`` and the short columns.
+        names: columns that the frame did not have.
+
+    Returns:
+        `rows`, in which those columns of existing rows hold their values in the table.
+    """
+    key, columns = wire.shorts(wire.contract.key), wire.shorts(names)
+    found = wire.fetch(session, kept_sql(wire, [*wire.contract.key, *names]), [*wire.contract.key, *names])
+    joined = rows.join(found, on=key, how="left", suffix="_kept", maintain_order="left")
+    new = pl.col("mask") == -1
+    values = [pl.when(new).then(c).otherwise(f"{c}_kept").alias(c) for c in columns]
+    return joined.with_columns(values).select(rows.columns)
+
+
 def taken_sql(wire: Wire) -> str:
     """Ask which staged rows have a key that exists.
 

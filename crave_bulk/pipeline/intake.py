@@ -53,7 +53,10 @@ def to_polars(source: Any) -> pl.DataFrame:
     if isinstance(source, pl.LazyFrame):
         return source.collect()
     if hasattr(source, "__arrow_c_stream__"):
-        return pl.DataFrame(source)
+        try:
+            return pl.DataFrame(source)
+        except Exception as error:  # pandas, pyarrow and Polars raise each their own
+            raise ContractError(f"the {type(source).__name__} cannot be read as a frame: {error}") from error
     raise ContractError(
         f"a {type(source).__name__} is not a frame: pass a Polars DataFrame or LazyFrame, a pandas frame "
         "or a pyarrow table, for example pl.DataFrame(rows)"

@@ -46,12 +46,12 @@ def columns_to_write(contract: Contract, intake: Intake) -> Columns:
     """
     compare = []
     for column in contract.columns:
-        if column.name not in intake.given or column.options.key or column.options.merge == "keep":
+        if column.name not in intake.given or column.options.key:
             continue
         if column.options.merge != "replace":
             raise ContractError(
                 f"table {contract.name}: merge={column.options.merge!r} of column {column.name!r} is not available "
-                "in this version: use 'replace' or 'keep', or insert"
+                "in this version: use 'replace', or insert"
             )
         compare.append(column.name)
     stamped = [name for name in contract.column_names if name in intake.stamped]

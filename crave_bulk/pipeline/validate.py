@@ -8,6 +8,7 @@ keys) are not judged here: they hold for what a batch leaves behind, after rows 
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from crave_bulk.table import Column, Contract
 register_polars_backends()  # its check functions, which Pandera itself registers at the first validate()
 
 _UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_LAX = r"NaN|Infinity|,\s*[\]}]"  # what DuckDB's parser lets pass and PostgreSQL's does not
 _OK = "ok"
 
 
@@ -75,6 +77,12 @@ def validate(contract: Contract, codecs: dict[str, Codec], frame: pl.DataFrame) 
     found = [_judge(rule, verdict, coerced) for rule, verdict in zip(rules, verdicts, strict=True)]
     broken = [part for part in found if part is not None]
     exact = _fit_decimals(contract, coerced)
+    if lost := [part.select("row", "column") for part in uncoercible if part.height]:
+        # What could not be coerced is null now, and need not be called null as well.
+        broken = [
+            part.join(pl.concat(lost), on=["row", "column"], how="anti", maintain_order="left")
+            for part in broken
+        ]
     return Validated(exact, failures.gather([*uncoercible, *broken, *_invalid_json(contract, coerced)]))
 
 
@@ -89,21 +97,32 @@ def _collect(frame: pl.LazyFrame, verdicts: list[pl.Expr | pl.LazyFrame]) -> lis
 
 
 def _coerce(contract: Contract, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """Cast the columns with ``coerce=True``; a value that cannot be cast is a failure of its row."""
+    """Cast the columns with ``coerce=True``; a value that does not survive it is a failure of its row."""
     columns = [c for c in contract.columns if c.coerce and frame.schema[c.name] != c.dtype]
     if not columns:
         return frame, []
-    try:
-        cast = frame.with_columns(pl.col(c.name).cast(c.dtype, strict=False) for c in columns)
-    except pl.exceptions.InvalidOperationError as error:
-        raise ContractError(f"the frame cannot be coerced to table {contract.name}: {error}") from error
     found = []
     for column in columns:
-        before, after = frame[column.name], cast[column.name]
-        rows = (before.is_not_null() & after.is_null()).arg_true()
-        message = f"{column.name} cannot be coerced to {column.dtype}"
+        before = frame[column.name]
+        try:
+            after = before.cast(column.dtype, strict=False)
+            lost = before.is_not_null() & (after.is_null() | _changed(before, after))
+        except pl.exceptions.PolarsError as error:
+            raise ContractError(
+                f"column {column.name!r} of table {contract.name} cannot be coerced from {before.dtype}: {error}"
+            ) from error
+        rows = lost.arg_true()
+        message = f"{column.name} cannot be coerced to {column.dtype} without a change"
         found.append(failures.failures("validate", "coerce", column.name, rows, before.gather(rows), message))
-    return cast, found
+        frame = frame.with_columns(after)
+    return frame, found
+
+
+def _changed(before: pl.Series, after: pl.Series) -> pl.Series:
+    """Tell which numbers and moments a cast has rounded, cut off or wrapped; text has no way back."""
+    if not (before.dtype.is_numeric() or before.dtype.is_temporal()) or isinstance(after.dtype, pl.String):
+        return pl.repeat(False, len(before), eager=True)
+    return after.cast(before.dtype, strict=False).ne_missing(before)
 
 
 def _column_rules(contract: Contract, codecs: dict[str, Codec], frame: pl.LazyFrame) -> Iterator[_Rule]:
@@ -151,6 +170,8 @@ def _check_rule(contract: Contract, check: pa.Check, frame: pl.LazyFrame, column
     except Exception as error:  # a check is the user's code and may raise anything
         raise _check_failed(contract, error, name, column) from error
     verdict = pl.LazyFrame({_OK: [output]}) if isinstance(output, bool) else output
+    if not isinstance(verdict, pl.LazyFrame) or verdict.collect_schema().dtypes() != [pl.Boolean]:
+        raise _check_failed(contract, TypeError("it returns something else"), name, column)
     asks = check.error or name
     message = f"{column} must satisfy {asks}" if column else f"the row must satisfy {asks}"
     return _Rule(name, subject, message, verdict, check.ignore_na, check.raise_warning)
@@ -191,12 +212,27 @@ def _invalid_json(contract: Contract, frame: pl.DataFrame) -> Iterator[pl.DataFr
         if not (column.options.json and isinstance(column.dtype, pl.String)) or not frame.height:
             continue
         texts = frame.select(t=pl.col(column.name))
-        valid = query("SELECT json_valid(t) AS ok FROM texts", texts=texts)["ok"]
-        rows = (~valid.fill_null(True)).arg_true()
+        valid = query("SELECT json_valid(t) AS ok FROM texts", texts=texts)["ok"].fill_null(True)
+        lax = (texts["t"].str.contains(_LAX) & valid).fill_null(False).arg_true()
+        strict = pl.Series([_is_json(text) for text in texts["t"].gather(lax)], dtype=pl.Boolean)
+        rows = (~valid.scatter(lax, strict)).arg_true()
         message = f"{column.name} must be valid JSON"
         yield failures.failures(
             "validate", "json", column.name, rows, frame[column.name].gather(rows), message
         )
+
+
+def _is_json(text: str) -> bool:
+    """Parse one text as RFC 8259 has it: without NaN and Infinity."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    try:
+        json.loads(text, parse_constant=refuse)
+    except ValueError:
+        return False
+    return True
 
 
 def _fit_decimals(contract: Contract, frame: pl.DataFrame) -> pl.DataFrame:
