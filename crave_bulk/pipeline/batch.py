@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -28,9 +29,9 @@ OnConflict = Literal["error", "ignore"]
 OnReject = Literal["raise", "keep"]
 
 _SMALL = 10_000  # rows; above, a hash join over a target of the like size is the better plan
-_ATTEMPTS = (
-    3  # another writer can take a key between the check and the merge; then everything is checked again
-)
+# Another writer can take a key between the check and the merge, or wait for us as we wait for it: then
+# everything is checked again.
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,7 @@ def _write(
         except (ConstraintViolated, DatabaseBusy):
             if not session.backend.concurrent or attempt == _ATTEMPTS or session.in_transaction:
                 raise
+            time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - two that met must not meet again
             continue
         return verdict, False
     raise AssertionError  # the last attempt returns or raises
@@ -237,7 +239,10 @@ class _Batch:
         """Ingest rows into the staging table, in place of what was there."""
         self._unstage()
         with self.clock.phase("stage", rows.height):
-            self.session.ingest(STAGE, rows.drop("mask", strict=False))
+            rows = rows.drop("mask", strict=False)
+            if rows.height < _SMALL:
+                rows = rows.sort(self.key)  # two small batches meet in one order, and so do not deadlock
+            self.session.ingest(STAGE, rows)
         self.staged = rows.height
 
     def _unstage(self) -> None:

@@ -36,7 +36,8 @@ def test_round_trips_do_not_depend_on_the_size_of_the_batch(db: cb.Database) -> 
     assert second - first <= 2  # the second meets rows: it asks which differ, and who holds their names
     for gloss in ("h", "h"):
         small, large = (
-            statements(db, lambda n=n: db.upsert(Foods, foods(n * 10, n, gloss))) for n in (10, 2_000)
+            statements(db, lambda n=n, gloss=gloss: db.upsert(Foods, foods(n * 10, n, gloss)))
+            for n in (10, 2_000)
         )
         assert small == large <= 14
     for n in (10, 2_000):
