@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,12 +15,13 @@ from crave_bulk import failures
 from crave_bulk.engine import value
 from crave_bulk.errors import ConstraintViolated, DatabaseBusy, RejectedRows
 from crave_bulk.pipeline import constraints, dedupe
+from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.constraints import Settled
 from crave_bulk.pipeline.intake import Intake, fit, to_polars
 from crave_bulk.pipeline.merge import Columns, apply_wave, columns_to_write, insert_sql, merge_parts
 from crave_bulk.pipeline.stage import STAGE, Wire
 from crave_bulk.pipeline.validate import validate
-from crave_bulk.report import OUTCOME, PHASES, Report
+from crave_bulk.report import OUTCOME, Report
 from crave_bulk.session import Session
 from crave_bulk.table import Contract, Reference
 
@@ -42,39 +43,6 @@ class Call:
     contract: Contract
     on_conflict: OnConflict = "error"
     on_reject: OnReject = "raise"
-
-
-class _Clock:
-    """Seconds and rows by phase; a phase within a phase counts for itself alone."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
-        self._rows: dict[str, int] = {}
-        self._inner = [0.0]
-
-    @contextmanager
-    def phase(self, name: str, rows: int) -> Iterator[None]:
-        start = time.perf_counter()
-        self._inner.append(0.0)
-        try:
-            yield
-        finally:
-            spent = time.perf_counter() - start
-            self._seconds[name] = self._seconds.get(name, 0.0) + spent - self._inner.pop()
-            self._rows[name] = rows
-            self._inner[-1] += spent
-
-    def frame(self) -> pl.DataFrame:
-        names = [name for name in PHASES if name in self._seconds]
-        return pl.DataFrame(
-            {
-                "batch": [1] * len(names),
-                "phase": names,
-                "seconds": [self._seconds[name] for name in names],
-                "rows": [self._rows[name] for name in names],
-            },
-            schema={"batch": pl.Int64, "phase": pl.String, "seconds": pl.Float64, "rows": pl.Int64},
-        )
 
 
 @dataclass(slots=True)
@@ -113,7 +81,7 @@ def run(
         RejectedRows: rows were refused and ``on_reject="raise"``; nothing was written.
         BulkError: the database refused; nothing was written.
     """
-    start, clock = time.perf_counter(), _Clock()
+    start, clock = time.perf_counter(), Clock()
     frame = to_polars(source)
     with clock.phase("validate", frame.height):
         intake = fit(call.contract, frame)
@@ -151,7 +119,7 @@ def _write(
     intake: Intake,
     frame: pl.DataFrame,
     invalid: pl.DataFrame,
-    clock: _Clock,
+    clock: Clock,
 ) -> tuple[_Verdict, bool]:
     """Run the transaction, again where another writer came in between; tell whether it was refused."""
     columns = columns_to_write(call.contract, intake) if call.verb == "upsert" else Columns([], [])
@@ -186,7 +154,7 @@ class _Batch:
         columns: Columns,
         frame: pl.DataFrame,
         verdict: _Verdict,
-        clock: _Clock,
+        clock: Clock,
     ) -> None:
         self.session, self.wire, self.call, self.columns = session, wire, call, columns
         self.frame, self.verdict, self.clock = frame, verdict, clock
