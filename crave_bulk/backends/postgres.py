@@ -103,7 +103,10 @@ class Postgres(Backend):
     def connect(self) -> Any:
         """Open one more connection to the same database."""
         raw = adbc_driver_manager.AdbcConnection(self._database._db)
-        return adbc_driver_manager.dbapi.Connection(self._database, raw, autocommit=True)
+        connection = adbc_driver_manager.dbapi.Connection(self._database, raw, autocommit=True)
+        with connection.cursor() as cursor:
+            cursor.execute("SET work_mem = '64MB'")  # at 4 MB the joins of a bulk batch spill to disk
+        return connection
 
     def close(self) -> None:
         """Close the kept connection."""
