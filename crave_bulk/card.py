@@ -74,14 +74,14 @@ def sentence(counts: dict[str, int]) -> str:
         counts: as in `Report.counts`.
 
     Returns:
-        Such as "2,575 rows → 2,480 inserted, 95 rejected".
+        Such as "2,575 rows -> 2,480 inserted, 95 rejected".
 
     Example:
         >>> sentence({"input": 3, "inserted": 2, "rejected": 1})
-        '3 rows → 2 inserted, 1 rejected'
+        '3 rows -> 2 inserted, 1 rejected'
     """
     parts = [f"{rows:,} {name}" for name, rows in counts.items() if name != "input"]
-    return f"{counts['input']:,} row{'s' * (counts['input'] != 1)} → {', '.join(parts) or 'nothing to do'}"
+    return f"{counts['input']:,} row{'s' * (counts['input'] != 1)} -> {', '.join(parts) or 'nothing to do'}"
 
 
 def phases(timings: pl.DataFrame) -> str:

@@ -26,6 +26,23 @@ OUTCOMES = (
     "rejected",
 )
 OUTCOME = pl.Enum(OUTCOMES)
+
+
+class Counts(dict[str, int]):
+    """Outcome → rows, for the outcomes that occur; any other outcome counts 0.
+
+    Example:
+        >>> counts = Counts(input=2, inserted=2)
+        >>> counts["rejected"], counts
+        (0, {'input': 2, 'inserted': 2})
+    """
+
+    def __missing__(self, outcome: str) -> int:
+        if outcome in OUTCOMES:
+            return 0
+        raise KeyError(outcome)
+
+
 PHASES = ("validate", "dedupe", "stage", "merge", "report")
 
 
@@ -58,10 +75,10 @@ class Report:
     outcomes_by_row: pl.Series = field(repr=False)
 
     @cached_property
-    def counts(self) -> dict[str, int]:
-        """Outcome → rows, for the outcomes that occur, and ``input``; the outcomes sum to the input."""
+    def counts(self) -> Counts:
+        """Outcome → rows, and ``input``; the outcomes sum to the input, and one that is not listed is 0."""
         found = dict(self.outcomes_by_row.value_counts().iter_rows())
-        return {"input": self.source.height, **{name: found[name] for name in OUTCOMES if name in found}}
+        return Counts(input=self.source.height, **{name: found[name] for name in OUTCOMES if name in found})
 
     @cached_property
     def outcomes(self) -> pl.DataFrame:

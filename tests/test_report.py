@@ -16,7 +16,7 @@ from crave_bulk.examples import Foods
 
 def test_a_report_in_words() -> None:
     words = repr(examples.report())
-    assert "upsert foods: 3 rows → 2 inserted, 1 rejected" in words
+    assert "upsert foods: 3 rows -> 2 inserted, 1 rejected" in words
     assert "rejected at validate: 1 x str_length on name" in words
     assert "merge" in words
 
@@ -68,9 +68,9 @@ def test_the_main_job_runs_twice(url: str, tmp_path: Path, capsys: pytest.Captur
     chart = tmp_path / "chart.png"
     main(["--to", url, "--chart", str(chart)])
     first = capsys.readouterr().out
-    assert "foods: 2,575 rows → 2,480 inserted, 95 rejected" in first
-    assert "food_names: 3,762 rows → 3,606 inserted, 156 rejected" in first
-    assert "food_kinds: 2,576 rows → 2,370 inserted, 206 rejected" in first
+    assert "foods: 2,575 rows -> 2,480 inserted, 95 rejected" in first
+    assert "food_names: 3,762 rows -> 3,606 inserted, 156 rejected" in first
+    assert "food_kinds: 2,576 rows -> 2,370 inserted, 206 rejected" in first
     main(["--to", url, "--chart", str(chart)])
     again = capsys.readouterr().out
     assert "2,480 unchanged, 95 rejected" in again
