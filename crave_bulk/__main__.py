@@ -7,7 +7,6 @@ from pathlib import Path
 
 import polars as pl
 
-from crave_bulk.card import sentence
 from crave_bulk.chart import plot_timings
 from crave_bulk.database import connect
 from crave_bulk.errors import BulkError
@@ -117,9 +116,16 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"    e.g. row {row['row']}: {row['column']} = {row['value']!r}: {row['message']}")
         if report.failures.height:
             print()
-    plot_timings(reports).savefig(options.chart, dpi=150)
+    print(
+        "The rejects are meant: names that repeat, and links to what they left out. Run it again: all unchanged."
+    )
+    try:
+        plot_timings(reports).savefig(options.chart, dpi=150)
+    except (OSError, ValueError) as error:
+        raise SystemExit(
+            f"the data is loaded, but the chart cannot be written to {options.chart}: {error}"
+        ) from error
     print(f"{sum(report.counts['input'] for report in reports):,} rows; timings drawn in {options.chart}")
-    print("; ".join(f"{report.table}: {sentence(report.counts)}" for report in reports))
 
 
 if __name__ == "__main__":

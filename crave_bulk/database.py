@@ -15,14 +15,14 @@ from sqlalchemy.pool import NullPool, Pool, QueuePool
 from crave_bulk.backends.base import Backend
 from crave_bulk.backends.postgres import Postgres
 from crave_bulk.backends.sqlite import SQLite
-from crave_bulk.errors import ConnectionFailed, ContractError, DatabaseBusy
+from crave_bulk.errors import ConnectionFailed, ContractError, DatabaseBusy, DatabaseError
 from crave_bulk.pipeline import batch
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.report import Report
 from crave_bulk.schema import create_table, in_dependency_order
 from crave_bulk.session import Listener, Session
 from crave_bulk.sql import quote
-from crave_bulk.table import Table, contract_of
+from crave_bulk.table import Contract, Table, contract_of
 
 _BACKENDS: dict[str, type[SQLite | Postgres]] = {
     "sqlite": SQLite,
@@ -96,11 +96,23 @@ class Database:
                 for statement in (*self.backend.prepare(contract), create_table(self.backend, contract)):
                     session.execute(statement)
                 have = session.columns(f"SELECT * FROM {self.backend.table(contract.name)} LIMIT 0")
+                self._check_references(session, contract)
                 if missing := [name for name in contract.column_names if name not in have]:
                     raise ContractError(
                         f"table {contract.name} exists but has no column {missing[0]!r}: add the column, or "
                         "declare the table under another name"
                     )
+
+    def _check_references(self, session: Session, contract: Contract) -> None:
+        try:
+            for statement in self.backend.after_create(contract):
+                session.execute(statement)
+        except (DatabaseError, ContractError) as error:
+            points = ", ".join(f"{r.column} -> {r.table}.{r.target}" for r in contract.references)
+            raise ContractError(
+                f"table {contract.name} has a reference that does not hold ({points}): {error}; create the parent "
+                "first, and point at its key or at a column that is unique by itself"
+            ) from error
 
     def insert(
         self,

@@ -95,6 +95,7 @@ _BY_CODE: dict[str, type[BulkError]] = {
     "57P02": ConnectionFailed,
     "57P03": ConnectionFailed,
     "42P01": TableNotFound,
+    "42703": ContractError,
     "42501": PermissionRefused,
     "25006": ReadOnlyDatabase,
     "23": ConstraintViolated,
@@ -111,9 +112,11 @@ _BY_CODE: dict[str, type[BulkError]] = {
     "SQLITE_NOTADB": ConnectionFailed,
     "SQLITE_CORRUPT": DatabaseError,
     "SQLITE_NO_TABLE": TableNotFound,
+    "SQLITE_NO_COLUMN": ContractError,
 }
 
 _NEXT_STEP: dict[type[BulkError], str] = {
+    ContractError: "add the column to the table in the database, or correct the declaration",
     TableNotFound: "create it with db.create(...), or check its name and schema",
     ReadOnlyDatabase: "connect with a login or a file that may be written",
     PermissionRefused: "grant the login what it lacks, or connect with another",

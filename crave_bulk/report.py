@@ -155,11 +155,13 @@ class Report:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        done = "" if self.committed else "  NOTHING WRITTEN: as if it had been"
+        done = "" if self.committed else "  NOTHING WRITTEN; this is what would have become of each row"
         yield f"{self.verb} {self.table}: {card.sentence(self.counts)}{done}"
         yield f"  {self.seconds:.3f} s, {self.rows_per_second:,.0f} rows/s  ({card.phases(self.timings)})"
         for stage, rule, column, rows in self.top_reasons().iter_rows():
             yield f"  rejected at {stage}: {rows:,} x {rule} on {column}"
+        if more := self.top_reasons(limit=1_000).height - 5 if self.failures.height else 0:
+            yield from [f"  ... and {more} more rules, see .failures"] if more > 0 else []
         yield f"  batch {self.batch_id}"
 
     def _repr_html_(self) -> str:

@@ -6,6 +6,8 @@ know. `contract_of` reads both once into plain values, which is all that the pip
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -85,6 +87,11 @@ def field(
     if on_update not in (None, "now"):
         raise ContractError(f"on_update={on_update!r} is not known: the only rule is 'now'")
     options = FieldOptions(key, references, merge, default, on_update, uuid, json, soft_delete)
+    known = inspect.signature(pa.Field).parameters
+    for name in pandera_options:
+        near = difflib.get_close_matches(name, [*known, *FieldOptions.__dataclass_fields__], n=1)
+        if name not in known and near:
+            raise ContractError(f"cb.field has no option {name!r}: did you mean {near[0]!r}?")
     try:
         return pa.Field(metadata={**(metadata or {}), _METADATA: options}, **pandera_options)
     except (SchemaInitError, TypeError) as error:
@@ -220,7 +227,9 @@ def contract_of(table: type[Table]) -> Contract:
         ContractError: the declaration has no key, names a column that is not there, or cannot be met.
     """
     if not (isinstance(table, type) and issubclass(table, Table)):
-        raise ContractError(f"a {type(table).__name__} is not a table: pass a subclass of cb.Table first")
+        raise ContractError(
+            f"a {type(table).__name__} is not a table: the first argument is a subclass of cb.Table, the second the frame"
+        )
     return _contract(table)
 
 

@@ -25,7 +25,7 @@ FRAMES: list[tuple[str, Any, str]] = [
     (
         "wrong type",
         GOOD.with_columns(pl.col("food_id").cast(pl.String)),
-        r"column 'food_id' is String, the table has Int64: use pl.col\('food_id'\).cast\(pl.Int64\), or declare coerce=True",
+        r"column 'food_id' is String, the table has Int64: declare coerce=True, which .* or use pl.col\('food_id'\).cast\(pl.Int64\)",
     ),
     ("narrow type", GOOD.with_columns(pl.col("food_id").cast(pl.Int32)), r"is Int32, the table has Int64"),
     ("no columns", pl.DataFrame(), r"the frame has no columns"),
@@ -111,7 +111,7 @@ def test_options_that_are_not_known(db: cb.Database) -> None:
         db.insert(Foods, GOOD, on_conflict="x")  # type: ignore[arg-type]
     with pytest.raises(cb.ContractError, match="has no column 'colour': it has"):
         db.read(Foods, columns=["colour"])
-    with pytest.raises(cb.ContractError, match="is not a table: pass a subclass of cb.Table"):
+    with pytest.raises(cb.ContractError, match="is not a table: the first argument is a subclass of cb.Table"):
         db.insert(dict, GOOD)  # type: ignore[type-var,arg-type]
 
 
@@ -199,7 +199,7 @@ def test_a_login_that_may_only_read(databases: dict[str, str]) -> None:
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "letter.db"
     path.write_text("Dear reader, " * 200)
-    with pytest.raises(cb.BulkError, match="file is not a database"):
+    with pytest.raises(cb.BulkError, match="letter.db is not a SQLite database: check the path"):
         cb.connect(f"sqlite:///{path}")
     assert path.read_text().startswith("Dear reader")
 

@@ -144,6 +144,8 @@ EXACT: list[tuple[Any, list[Any], int]] = [
     (pl.Float32, [0.5, 1e300], 1),
     (pl.Boolean, [1, 7], 1),
     (pl.Int64, ["1", "x"], 1),
+    (pl.Decimal(8, 2), ["1.25", "1.255"], 1),
+    (pl.Float64, ["1.5", "1e400"], 1),
 ]
 
 

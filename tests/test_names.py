@@ -187,3 +187,25 @@ def test_tables_that_reference_each_other_in_a_circle(db: cb.Database) -> None:
 
     with pytest.raises(cb.ContractError, match="circle, (Eggs -> Hens -> Eggs|Hens -> Eggs -> Hens)"):
         db.create(Eggs, Hens)
+
+
+@pytest.mark.parametrize("target", ["Shops.city", "Shops.shopid", "shop.id"])
+def test_a_reference_to_what_is_not_there(db: cb.Database, target: str) -> None:
+    class Shops(cb.Table):
+        id: int = cb.field(key=True)
+        city: int
+
+    class Wares(cb.Table):
+        id: int = cb.field(key=True, references=target)
+
+    db.create(Shops)
+    with pytest.raises(cb.BulkError):
+        db.create(Wares)
+    assert db.insert(Shops, pl.DataFrame({"id": [1], "city": [2]})).counts["inserted"] == 1
+    with pytest.raises(cb.TableNotFound):
+        db.read(Wares)
+
+
+def test_an_option_that_is_misspelt() -> None:
+    with pytest.raises(cb.ContractError, match="no option 'keey': did you mean 'key'"):
+        cb.field(keey=True)

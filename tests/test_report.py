@@ -75,6 +75,8 @@ def test_the_main_job_runs_twice(url: str, tmp_path: Path, capsys: pytest.Captur
     again = capsys.readouterr().out
     assert "2,480 unchanged, 95 rejected" in again
     assert "inserted" not in again
+    with pytest.raises(SystemExit, match="the data is loaded, but the chart cannot be written"):
+        main(["--to", url, "--chart", str(tmp_path / "nowhere" / "chart.png")])
     assert chart.read_bytes().startswith(b"\x89PNG")
 
 

@@ -137,6 +137,17 @@ class Backend(ABC):
         """
         return []
 
+    def after_create(self, contract: Contract) -> list[str]:  # noqa: ARG002
+        """Write what must succeed once a table is created.
+
+        Args:
+            contract: the table.
+
+        Returns:
+            The statements, often none.
+        """
+        return []
+
     def codecs(self, contract: Contract) -> dict[str, Codec]:
         """Choose the codec of every column.
 

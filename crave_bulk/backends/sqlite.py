@@ -24,7 +24,7 @@ from crave_bulk.backends.codec import (
     unsupported,
 )
 from crave_bulk.errors import BulkError, ConnectionFailed, ContractError, database_error
-from crave_bulk.table import Column, TableName
+from crave_bulk.table import Column, Contract, TableName
 
 _ON_CONNECT = (
     "PRAGMA busy_timeout = 10000",  # milliseconds; first, so that the others wait as well
@@ -47,6 +47,7 @@ _CODES = (
     ("CHECK constraint failed: ", "SQLITE_CONSTRAINT"),
     ("FOREIGN KEY constraint failed", "SQLITE_CONSTRAINT"),
     ("no such table: ", "SQLITE_NO_TABLE"),
+    ("no such column: ", "SQLITE_NO_COLUMN"),
     ("database is locked", "SQLITE_BUSY"),
     ("database table is locked", "SQLITE_LOCKED"),
     ("database schema is locked", "SQLITE_LOCKED"),
@@ -108,7 +109,9 @@ class SQLite(Backend):
         try:
             connection = adbc_driver_sqlite.dbapi.connect(self._uri, autocommit=True)
         except adbc_driver_manager.Error as error:
-            raise ConnectionFailed(f"cannot open {self.label}: {_why_not(self._path)}") from error
+            raise ConnectionFailed(
+                f"cannot open {self.label}: {_why_not(self._path, self._read_only)}"
+            ) from error
         pragmas = _ON_CONNECT if self.in_memory or self._read_only else _ON_CONNECT + _ON_CONNECT_FILE
         try:
             with connection.cursor() as cursor:
@@ -116,6 +119,8 @@ class SQLite(Backend):
                     cursor.execute(pragma)
         except adbc_driver_manager.Error as error:
             connection.close()
+            if "file is not a database" in str(error):  # SQLITE_NOTADB, see _CODES
+                raise ConnectionFailed(f"{self._path} is not a SQLite database: check the path") from error
             raise self.error(error) from error
         return connection
 
@@ -171,6 +176,23 @@ class SQLite(Backend):
         code = next((code for start, code in _CODES if text.startswith(start)), "")
         constraint = text.partition("constraint failed: ")[2] or None
         return database_error(code, text, constraint)
+
+    def after_create(self, contract: Contract) -> list[str]:
+        """Write what finds a reference that SQLite would accept now and trip over at the next write.
+
+        Args:
+            contract: the table that was created.
+
+        Returns:
+            Statements that fail where a parent or its column is not there, or is not unique.
+        """
+        if not contract.references:
+            return []
+        parents = [
+            f"SELECT p.{sql.quote(r.target)} FROM {self.table(r.table)} AS p LIMIT 0"
+            for r in contract.references
+        ]
+        return [*parents, f"PRAGMA foreign_key_check({self.table(contract.name)})"]
 
     def typed(self, query: str, dtypes: Sequence[pl.DataType]) -> str:
         """Put a row of zeros before a query's rows, which tells the driver the types of its columns.
@@ -262,13 +284,15 @@ def _file_uri(path: Path, read_only: bool) -> str:
     return f"file:{quote(path.absolute().as_posix())}?mode=ro"
 
 
-def _why_not(path: Path) -> str:
+def _why_not(path: Path, read_only: bool) -> str:
     """Say why a file could not be opened, which the driver does not ("failed to allocate memory")."""
     folder = path.absolute().parent
     if path.is_dir():
         return "it is a folder: name a file"
     if not folder.is_dir():
         return f"the folder {folder} does not exist: create it first"
+    if read_only and not path.exists():
+        return "the file does not exist, and mode=ro never creates one: check the path"
     if not path.exists():
         return "the file does not exist and cannot be created here: choose a folder that may be written"
     return "the file cannot be read: check its permissions"

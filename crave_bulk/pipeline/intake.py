@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,15 +95,17 @@ def _unknown(contract: Contract, frame: pl.DataFrame) -> list[str]:
     problems = []
     for name in frame.columns:
         if name not in names:
-            near = difflib.get_close_matches(name, [n for n in names if n not in frame.columns], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"drop it, or add it to {contract.name}"
+            missing = {n.casefold(): n for n in names if n not in frame.columns}
+            near = difflib.get_close_matches(name.casefold(), missing, n=1)
+            hint = f"did you mean {missing[near[0]]!r}?" if near else f"drop it, or add it to {contract.name}"
             problems.append(f"column {name!r} is not in the table: {hint}")
     return problems
 
 
 def _missing(contract: Contract, frame: pl.DataFrame) -> list[str]:
     return [
-        f"column {c.name!r} ({c.dtype}) is missing: add it to the frame, or give the field a default"
+        f"column {c.name!r} ({c.dtype}) is missing: add it to the frame, give the field a default, or "
+        f"annotate it with `| None` if frames may leave it out"
         for c in contract.columns
         if c.name not in frame.columns
         and c.required
@@ -117,9 +120,10 @@ def _mistyped(contract: Contract, frame: pl.DataFrame) -> list[str]:
         have = frame.schema.get(column.name)
         if have is None or column.coerce or have == pl.Null or _is_a(contract, column, have, frame):
             continue
-        advice = f"pl.col({column.name!r}).cast(pl.{column.dtype!r})"
+        cast = re.sub(r"\b([A-Z]\w+)(?=[(,)]|$)", r"pl.\1", repr(column.dtype))
         problems.append(
-            f"column {column.name!r} is {have}, the table has {column.dtype}: use {advice}, or declare coerce=True"
+            f"column {column.name!r} is {have}, the table has {column.dtype}: declare coerce=True, which refuses what "
+            f"it would change, or use pl.col({column.name!r}).cast({cast}), which may round"
         )
     return problems
 

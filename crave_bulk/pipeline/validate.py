@@ -30,6 +30,7 @@ register_polars_backends()  # its check functions, which Pandera itself register
 
 _UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _LAX = r"NaN|Infinity|,\s*[\]}]"  # what DuckDB's parser lets pass and PostgreSQL's does not
+_WIDEST = pl.Decimal(38, 18)
 _OK = "ok"
 
 
@@ -119,7 +120,12 @@ def _coerce(contract: Contract, frame: pl.DataFrame) -> tuple[pl.DataFrame, list
 
 
 def _changed(before: pl.Series, after: pl.Series) -> pl.Series:
-    """Tell which numbers and moments a cast has rounded, cut off or wrapped; text has no way back."""
+    """Tell which values a cast has rounded, cut off or wrapped."""
+    if isinstance(before.dtype, pl.String) and isinstance(after.dtype, pl.Decimal):
+        exact = before.str.strip_chars().cast(_WIDEST, strict=False)
+        return exact.is_null() | after.cast(_WIDEST, strict=False).ne_missing(exact)
+    if isinstance(before.dtype, pl.String) and after.dtype.is_float():
+        return after.is_infinite() & ~before.str.contains("(?i)inf")
     if not (before.dtype.is_numeric() or before.dtype.is_temporal()) or isinstance(after.dtype, pl.String):
         return pl.repeat(False, len(before), eager=True)
     return after.cast(before.dtype, strict=False).ne_missing(before)
