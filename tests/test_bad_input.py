@@ -111,7 +111,9 @@ def test_options_that_are_not_known(db: cb.Database) -> None:
         db.insert(Foods, GOOD, on_conflict="x")  # type: ignore[arg-type]
     with pytest.raises(cb.ContractError, match="has no column 'colour': it has"):
         db.read(Foods, columns=["colour"])
-    with pytest.raises(cb.ContractError, match="is not a table: the first argument is a subclass of cb.Table"):
+    with pytest.raises(
+        cb.ContractError, match="is not a table: the first argument is a subclass of cb.Table"
+    ):
         db.insert(dict, GOOD)  # type: ignore[type-var,arg-type]
 
 
