@@ -33,6 +33,7 @@ _SMALL = 10_000  # rows; above, a hash join over a target of the like size is th
 # Another writer can take a key between the check and the merge, or wait for us as we wait for it: then
 # everything is checked again.
 _ATTEMPTS = 5
+_RACES = ("23505", "23503")  # unique_violation, foreign_key_violation: any other constraint fails again
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +131,13 @@ def _write(
         try:
             with session.atomic():
                 batch.run()
-                if call.on_reject == "raise" and any(part.height for part in verdict.failures):
+                if batch.refused:
                     raise _Refused
         except _Refused:
             return verdict, True
-        except (ConstraintViolated, DatabaseBusy):
-            if not session.backend.concurrent or attempt == _ATTEMPTS or session.in_transaction:
+        except (ConstraintViolated, DatabaseBusy) as error:
+            raced = isinstance(error, DatabaseBusy) or error.sqlstate in _RACES
+            if not (raced and session.backend.concurrent) or attempt == _ATTEMPTS or session.in_transaction:
                 raise
             time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - two that met must not meet again
             continue
@@ -197,7 +199,7 @@ class _Batch:
             self._account(rows, candidates, settled, written)
 
     @property
-    def _refused(self) -> bool:
+    def refused(self) -> bool:
         """Whether nothing will be written, because some row is refused."""
         return self.call.on_reject == "raise" and any(part.height for part in self.verdict.failures)
 
@@ -294,7 +296,7 @@ class _Batch:
         with self.clock.phase("merge", candidates.height):
             settled = self._check(candidates)
             final = self._in_waves(candidates, settled).filter(pl.col("wave").is_not_null())
-            if self._refused:
+            if self.refused:
                 return settled, self._predicted(final)
             if settled:
                 self._stage(final)

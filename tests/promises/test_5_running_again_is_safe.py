@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
+import pytest
 
 import crave_bulk as cb
 from crave_bulk.examples import Foods
@@ -60,6 +61,18 @@ def test_a_key_taken_between_check_and_merge_is_settled_by_the_second_attempt(se
     report = db.insert(Foods, pl.DataFrame({"food_id": [7, 8], "name": ["second", "y"]}), on_reject="keep")
     assert report.counts == {"input": 2, "inserted": 1, "rejected": 1}
     assert db.read(Foods, order_by="food_id").rows() == [(7, "first"), (8, "y"), (100, "x")]
+
+
+def test_a_constraint_that_no_race_can_break_is_not_tried_again(server_db: cb.Database) -> None:
+    server_db.create(Foods)
+    with server_db.session() as session:
+        session.execute("ALTER TABLE foods ADD CHECK (food_id < 100)")
+    seen: list[str] = []
+    server_db.trace(seen.append)
+    with pytest.raises(cb.ConstraintViolated, match="check constraint"):
+        server_db.upsert(Foods, pl.DataFrame({"food_id": [100], "name": ["x"]}))
+    assert seen.count("BEGIN") == 1
+    assert server_db.read(Foods).is_empty()
 
 
 KILLED = """
