@@ -108,7 +108,7 @@ class Database:
             for statement in self.backend.after_create(contract):
                 session.execute(statement)
         except (DatabaseError, ContractError) as error:
-            points = ", ".join(f"{r.column} -> {r.table}.{r.target}" for r in contract.references)
+            points = "; ".join(map(str, contract.references))
             raise ContractError(
                 f"table {contract.name} has a reference that does not hold ({points}): {error}; create the parent "
                 "first, and point at its key or at a column that is unique by itself"

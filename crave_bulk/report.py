@@ -51,39 +51,51 @@ class Report:
     """What became of each row of one call.
 
     Attributes:
-        verb: ``insert`` or ``upsert``.
+        verb: such as ``insert`` or ``delete_where``.
         table: the table's name.
         batch_id: a time-ordered UUID: the correlation id of the batch.
         committed: whether anything was written; false on the report that `RejectedRows` carries, whose
             outcomes then say what each row would have become.
-        key: the key columns.
         failures: one line per broken rule: row, stage, rule, column, value, message.
         timings: one line per phase: batch, phase, seconds, rows.
         seconds: of the whole call.
+        source: the frame as it was passed.
+        keys_by_row: the key of each accounted row: first those of `source`, then the rows of the table
+            that the call found by itself, as ``delete_where`` and ``sync`` do.
+        outcomes_by_row: the outcome of each, in the same order.
     """
 
     verb: str
     table: str
     batch_id: str
     committed: bool
-    key: tuple[str, ...]
     failures: pl.DataFrame
     timings: pl.DataFrame
     seconds: float
     source: pl.DataFrame = field(repr=False)
-    frame: pl.DataFrame = field(repr=False)
+    keys_by_row: pl.DataFrame = field(repr=False)
     outcomes_by_row: pl.Series = field(repr=False)
 
     @cached_property
     def counts(self) -> Counts:
-        """Outcome → rows, and ``input``; the outcomes sum to the input, and one that is not listed is 0."""
+        """Outcome → rows, and ``input``; the outcomes sum to the input, and one that is not listed is 0.
+
+        What the call found in the table by itself (``update_where``, ``delete_where``, the rows that
+        ``sync`` deletes) counts as input, as each such row has an outcome too.
+        """
         found = dict(self.outcomes_by_row.value_counts().iter_rows())
-        return Counts(input=self.source.height, **{name: found[name] for name in OUTCOMES if name in found})
+        return Counts(
+            input=len(self.outcomes_by_row), **{name: found[name] for name in OUTCOMES if name in found}
+        )
 
     @cached_property
     def outcomes(self) -> pl.DataFrame:
-        """What became of each row: row, outcome; one line per input row, in order."""
+        """What became of each row: row, outcome; one line per input row, in order.
+
+        Rows that the call found in the table by itself follow, without a row number.
+        """
         rows = pl.int_range(len(self.outcomes_by_row), dtype=pl.Int64, eager=True)
+        rows = rows.set(rows >= self.source.height, None)
         return pl.DataFrame({"row": rows, "outcome": self.outcomes_by_row})
 
     @cached_property
@@ -101,14 +113,25 @@ class Report:
         For rows that were inserted, updated or unchanged; with it, a key that was generated finds the
         row that it was made for.
         """
-        there = self.outcomes_by_row.is_in(["inserted", "updated", "unchanged"]) & self.committed
-        keys = self.frame.select(self.key).with_row_index("_row")
-        return keys.with_columns(pl.col("_row").cast(pl.Int64)).filter(there)
+        return self._keys(["inserted", "updated", "unchanged"])
+
+    @cached_property
+    def deleted(self) -> pl.DataFrame:
+        """The key of each row that was deleted: ``_row`` and the key columns."""
+        return self._keys(["deleted"])
+
+    def _keys(self, outcomes: list[str]) -> pl.DataFrame:
+        chosen = self.outcomes_by_row.is_in(outcomes) & self.committed
+        return (
+            self.keys_by_row.with_columns(_row=self.outcomes["row"])
+            .select("_row", pl.exclude("_row"))
+            .filter(chosen)
+        )
 
     @property
     def rows_per_second(self) -> float:
         """Input rows over seconds, from the call to the report."""
-        return self.source.height / self.seconds if self.seconds else 0.0
+        return self.counts["input"] / self.seconds if self.seconds else 0.0
 
     def plot(self) -> Figure:
         """Draw the time per phase per batch.

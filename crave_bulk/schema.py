@@ -53,7 +53,7 @@ def create_table(backend: Backend, contract: Contract) -> str:
     lines.append(f"PRIMARY KEY ({quote_all(contract.key)})")
     lines += [f"UNIQUE ({quote_all(key)})" for key in contract.unique]
     lines += [
-        f"FOREIGN KEY ({quote(r.column)}) REFERENCES {backend.table(r.table)} ({quote(r.target)})"
+        f"FOREIGN KEY ({quote_all(r.columns)}) REFERENCES {backend.table(r.table)} ({quote_all(r.targets)})"
         for r in contract.references
     ]
     body = ",\n  ".join(lines)
@@ -89,8 +89,8 @@ def _check_references(contract: Contract, by_name: dict[TableName, Contract]) ->
     """Refuse a reference that no database can hold; SQLite would do so only at the first insert."""
     for reference in contract.references:
         parent = by_name.get(reference.table)
-        if parent and (reference.target,) not in (parent.key, *parent.unique):
+        if parent and reference.targets not in (parent.key, *parent.unique):
             raise ContractError(
-                f"column {reference.column!r} of table {contract.name} references {parent.name}.{reference.target}, "
+                f"table {contract.name}: {reference}, "
                 "which is not unique: point at the parent's key, or declare that column unique=True"
             )

@@ -164,7 +164,20 @@ class TableName:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Column:
-    """One column of a contract."""
+    """One column of a contract.
+
+    Attributes:
+        name: as in the database, unquoted.
+        dtype: of the frame.
+        nullable: whether it may hold NULL.
+        required: whether a frame must have it.
+        coerce: whether a frame's values are cast to `dtype`, where that changes nothing.
+        options: what `field` declared.
+        sql_type: the type in the database, where the table was found there rather than declared.
+        default_sql: the SQL expression of what the database fills in, in its own dialect; ``i`` in it
+            stands for the number of the row, from 1.
+        generated: computed by the database: read, and never written.
+    """
 
     name: str
     dtype: pl.DataType
@@ -172,6 +185,9 @@ class Column:
     required: bool
     coerce: bool
     options: FieldOptions
+    sql_type: str | None = None
+    default_sql: str | None = None
+    generated: bool = False
 
     def __repr__(self) -> str:
         return f"Column(name={self.name!r}, dtype={self.dtype}, nullable={self.nullable}, required={self.required})"
@@ -179,11 +195,22 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A column that points at a column of another table."""
+    """Columns that point at the row of another table that has the same values in `targets`.
 
-    column: str
+    Attributes:
+        columns: the columns that point; where one of them is NULL, there is nothing to point at.
+        table: the other table.
+        targets: its columns, in the order of `columns`.
+        deferred: the database checks it when the transaction is committed.
+    """
+
+    columns: tuple[str, ...]
     table: TableName
-    target: str
+    targets: tuple[str, ...]
+    deferred: bool = False
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.columns)} -> {self.table}.{', '.join(self.targets)}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,6 +228,11 @@ class Contract:
     def column_names(self) -> list[str]:
         """The names of the columns, in order."""
         return [column.name for column in self.columns]
+
+    @property
+    def soft_delete(self) -> Column | None:
+        """The column that marks a row as deleted, where the table has one."""
+        return next((column for column in self.columns if column.options.soft_delete), None)
 
     def column(self, name: str) -> Column:
         """Find a column by its name.
@@ -275,7 +307,7 @@ def _reference(where: str, column: Column) -> Reference:
             f"{where}: references={column.options.references!r} of column {column.name!r} is not understood: "
             'write "table.column" or "schema.table.column"'
         )
-    return Reference(column.name, TableName(table[-1], table[0] if len(table) == 2 else None), target)
+    return Reference((column.name,), TableName(table[-1], table[0] if len(table) == 2 else None), (target,))
 
 
 def _unique_keys(schema: pa.DataFrameSchema) -> tuple[tuple[str, ...], ...]:
@@ -299,6 +331,43 @@ def _check(where: str, contract: Contract) -> None:
     for column in contract.columns:
         quote(column.name)
         _check_column(where, column)
+        _check_merge(where, column)
+    if len(marks := [column for column in contract.columns if column.options.soft_delete]) > 1:
+        raise ContractError(
+            f"{where}: {marks[1].name!r} is a second soft_delete column: a row has one such mark"
+        )
+    combined = {c.name for c in contract.columns if c.options.merge in ("union", "append")}
+    if shared := [name for key in contract.unique for name in key if name in combined]:
+        raise ContractError(
+            f"{where}: {shared[0]!r} is part of a unique key, so it cannot be merged by union or append"
+        )
+
+
+def _check_merge(where: str, column: Column) -> None:
+    rule, dtype = column.options.merge, column.dtype
+    is_list = isinstance(dtype, pl.List) or (isinstance(dtype, pl.String) and column.options.json)
+    if column.options.key and rule != "replace":
+        raise ContractError(
+            f"{where}: key column {column.name!r} cannot have merge={rule!r}: a key never changes"
+        )
+    if rule in ("union", "append") and not is_list:
+        raise ContractError(
+            f"{where}: merge={rule!r} needs a list or a JSON array, but {column.name!r} is {dtype}"
+        )
+    if rule == "add" and not (dtype.is_numeric() or isinstance(dtype, pl.Duration)):
+        raise ContractError(
+            f"{where}: merge='add' needs a number or a duration, but {column.name!r} is {dtype}"
+        )
+    if rule in ("max", "min") and (dtype.is_nested() or column.options.json):
+        raise ContractError(
+            f"{where}: merge={rule!r} needs values that have an order, but {column.name!r} is {dtype}"
+        )
+    if column.options.soft_delete and not (
+        isinstance(dtype, pl.Boolean) or (isinstance(dtype, pl.Datetime | pl.Date) and column.nullable)
+    ):
+        raise ContractError(
+            f"{where}: soft_delete needs a Boolean, or a Datetime or Date that may be null, but {column.name!r} is {dtype}"
+        )
 
 
 def _check_column(where: str, column: Column) -> None:

@@ -189,7 +189,7 @@ class SQLite(Backend):
         if not contract.references:
             return []
         parents = [
-            f"SELECT p.{sql.quote(r.target)} FROM {self.table(r.table)} AS p LIMIT 0"
+            f"SELECT {sql.quote_all(r.targets, 'p.')} FROM {self.table(r.table)} AS p LIMIT 0"
             for r in contract.references
         ]
         return [*parents, f"PRAGMA foreign_key_check({self.table(contract.name)})"]

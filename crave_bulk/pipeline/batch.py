@@ -96,9 +96,8 @@ def run(
         table=str(call.contract.name),
         batch_id=batch_id,
         committed=not refused,
-        key=call.contract.key,
         source=frame,
-        frame=checked.frame,
+        keys_by_row=checked.frame.select(call.contract.key),
         outcomes_by_row=verdict.outcomes,
         failures=found,
         timings=clock.frame(),
@@ -277,7 +276,9 @@ class _Batch:
     def _left_out_of_checks(self) -> list[str]:
         """Name the checked columns that an upsert leaves alone: there, what stands in the table counts."""
         contract = self.call.contract
-        checked = {name for key in contract.unique for name in key} | {r.column for r in contract.references}
+        checked = {name for key in contract.unique for name in key} | {
+            name for r in contract.references for name in r.columns
+        }
         untouched = checked - {*contract.key, *self.columns.update}
         some_exist = self.moved != {-1} and not self.inserts
         return [name for name in contract.column_names if name in untouched] if some_exist else []

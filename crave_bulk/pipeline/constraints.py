@@ -84,15 +84,19 @@ def orphans_sql(wire: Wire, backend: Backend, reference: Reference) -> str:
     Returns:
         A query: the distinct values without a parent.
     """
-    short, column = wire.short[reference.column], quote(reference.column)
-    parent = backend.table(reference.table)
+    shorts = wire.shorts(reference.columns)
+    filled = " AND ".join(f"{short} IS NOT NULL" for short in shorts)
     # The staged values are made distinct first, so that each parent is looked up once.
     values = wire.staged(
-        [reference.column], f"(SELECT DISTINCT {short} FROM {STAGE} WHERE {short} IS NOT NULL)"
+        reference.columns, f"(SELECT DISTINCT {', '.join(shorts)} FROM {STAGE} WHERE {filled})"
+    )
+    same = " AND ".join(
+        f"p.{quote(target)} = s.{quote(column)}"
+        for column, target in zip(reference.columns, reference.targets, strict=True)
     )
     return (
-        f"SELECT {wire.read([reference.column], 's')} FROM ({values}) AS s\n"
-        f"WHERE NOT EXISTS (SELECT 1 FROM {parent} AS p WHERE p.{quote(reference.target)} = s.{column})"
+        f"SELECT {wire.read(reference.columns, 's')} FROM ({values}) AS s\n"
+        f"WHERE NOT EXISTS (SELECT 1 FROM {backend.table(reference.table)} AS p WHERE {same})"
     )
 
 
@@ -105,9 +109,9 @@ def missing_parents(session: Session, wire: Wire, reference: Reference) -> pl.Da
         reference: the column, and what it points at.
 
     Returns:
-        One short column of distinct values, mostly empty.
+        The short columns of distinct values, mostly empty.
     """
-    return wire.fetch(session, orphans_sql(wire, session.backend, reference), [reference.column])
+    return wire.fetch(session, orphans_sql(wire, session.backend, reference), reference.columns)
 
 
 def orphans(wire: Wire, rows: pl.DataFrame, missing: pl.DataFrame, reference: Reference) -> pl.Series:
@@ -122,12 +126,12 @@ def orphans(wire: Wire, rows: pl.DataFrame, missing: pl.DataFrame, reference: Re
     Returns:
         The numbers of the rows; a parent among `rows` counts as present.
     """
-    short = wire.short[reference.column]
+    shorts = wire.shorts(reference.columns)
     if reference.table == wire.contract.name:
-        missing = missing.join(rows, left_on=short, right_on=wire.short[reference.target], how="anti")
+        missing = missing.join(rows, left_on=shorts, right_on=wire.shorts(reference.targets), how="anti")
     if not missing.height:
         return pl.Series([], dtype=pl.Int64)
-    return rows.join(missing, on=short, how="semi", maintain_order="left")["_row"]
+    return rows.join(missing, on=shorts, how="semi", maintain_order="left")["_row"]
 
 
 # -- rows that compete ---------------------------------------------------------------------------------
@@ -329,10 +333,11 @@ def orphan_failures(frame: pl.DataFrame, rows: pl.Series, reference: Reference) 
     Returns:
         A frame of failures.
     """
-    target = f"{reference.table}.{reference.target}"
-    message = f"no row of {reference.table} has this {reference.target}"
-    values = frame[reference.column].gather(rows)
-    return failures.failures("reference", f"references({target})", reference.column, rows, values, message)
+    targets = ", ".join(reference.targets)
+    message = f"no row of {reference.table} has this {targets}"
+    values = value_text(frame, reference.columns, rows.to_list())
+    rule = f"references({reference.table}.{targets})"
+    return failures.failures("reference", rule, ", ".join(reference.columns), rows, values, message)
 
 
 def value_text(frame: pl.DataFrame, names: Sequence[str], rows: Sequence[int]) -> pl.Series:
