@@ -136,3 +136,18 @@ class Wire:
             Such as ``t."id" = s."id"``.
         """
         return " AND ".join(f"{left}.{quote(n)} = {right}.{quote(n)}" for n in names)
+
+    def alive(self, alias: str = "t") -> str:
+        """Write the condition under which a row is not marked as deleted.
+
+        Args:
+            alias: the target's alias.
+
+        Returns:
+            Such as ``t."deleted_at" IS NULL``; ``true`` where the table has no such column.
+        """
+        mark = self.contract.soft_delete
+        if mark is None:
+            return "true"
+        test = "IS NOT TRUE" if isinstance(mark.dtype, pl.Boolean) else "IS NULL"
+        return f"{alias}.{quote(mark.name)} {test}"
