@@ -30,23 +30,25 @@ class Session:
         """Whether a transaction is open."""
         return self._depth > 0
 
-    def execute(self, statement: str) -> None:
+    def execute(self, statement: str, parameters: pl.DataFrame | None = None) -> None:
         """Run a statement that reads nothing back.
 
         Args:
             statement: one statement; what follows a semicolon would be ignored by SQLite's driver.
+            parameters: one row of values that the driver binds to numbered placeholders.
 
         Raises:
             BulkError: the database refused it.
         """
         with self._cursor(statement) as cursor:
-            cursor.execute(statement)
+            cursor.execute(statement, parameters)
 
-    def fetch(self, statement: str) -> pl.DataFrame:
+    def fetch(self, statement: str, parameters: pl.DataFrame | None = None) -> pl.DataFrame:
         """Run a statement and read its rows.
 
         Args:
             statement: one statement.
+            parameters: one row of values that the driver binds to numbered placeholders.
 
         Returns:
             The rows; the dtypes are the driver's, which infers them on SQLite.
@@ -55,7 +57,7 @@ class Session:
             BulkError: the database refused it.
         """
         with self._cursor(statement) as cursor:
-            cursor.execute(statement)
+            cursor.execute(statement, parameters)
             return pl.DataFrame(cursor.fetch_arrow_table())
 
     def columns(self, statement: str) -> list[str]:
