@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -22,7 +22,7 @@ from crave_bulk.report import Report
 from crave_bulk.schema import create_table, in_dependency_order
 from crave_bulk.session import Listener, Session
 from crave_bulk.sql import quote
-from crave_bulk.table import Contract, Table, contract_of
+from crave_bulk.table import Contract, Table, TableName, contract_of
 
 _BACKENDS: dict[str, type[SQLite | Postgres]] = {
     "sqlite": SQLite,
@@ -116,7 +116,7 @@ class Database:
 
     def insert(
         self,
-        table: type[Table],
+        table: type[Table] | str,
         frame: Any,
         *,
         on_conflict: batch.OnConflict = "error",
@@ -125,7 +125,7 @@ class Database:
         """Insert new rows.
 
         Args:
-            table: the table.
+            table: the table, or the name of an existing one.
             frame: a Polars DataFrame or LazyFrame, a pandas frame or a pyarrow table.
             on_conflict: a row whose key exists is rejected (``error``) or left alone (``ignore``).
             on_reject: ``raise`` writes nothing when a row is refused; ``keep`` writes the others.
@@ -146,17 +146,31 @@ class Database:
             {'input': 2, 'inserted': 2}
         """
         _one_of("on_conflict", on_conflict, ("error", "ignore"))
-        return self._write("insert", table, frame, on_reject, on_conflict)
+        return self._write("insert", table, frame, on_reject, on_conflict=on_conflict)
 
-    def upsert(self, table: type[Table], frame: Any, *, on_reject: batch.OnReject = "raise") -> Report:
-        """Insert rows whose key is new, and update those whose key exists and whose values differ.
+    def upsert(
+        self,
+        table: type[Table] | str,
+        frame: Any,
+        *,
+        on: str | Sequence[str] | None = None,
+        newer: str | None = None,
+        duplicates: batch.Duplicates = "combine",
+        on_reject: batch.OnReject = "raise",
+    ) -> Report:
+        """Insert rows whose key is new, and merge those whose key exists into what is there.
 
-        Columns that the frame leaves out keep their values in existing rows. Rows of the same key in
-        one frame are combined in their order.
+        Each column is merged by its rule (see `field`); most are simply replaced. Columns that the
+        frame leaves out keep their values in existing rows. Rows of the same key in one frame are
+        combined in their order by the same rules. A row that was marked as deleted is revived.
 
         Args:
-            table: the table.
+            table: the table, or the name of an existing one.
             frame: a Polars DataFrame or LazyFrame, a pandas frame or a pyarrow table.
+            on: another unique key to match rows by; the row that is there keeps its key.
+            newer: a column, such as ``"updated_at"``, by which the newest row wins: one that is older
+                than the row that is there is ``stale``.
+            duplicates: rows of the same key are combined (``combine``) or all rejected (``error``).
             on_reject: ``raise`` writes nothing when a row is refused; ``keep`` writes the others.
 
         Returns:
@@ -175,11 +189,135 @@ class Database:
             ...     db.upsert(Foods, pl.DataFrame({"food_id": [2, 3], "name": ["rye", "cake"]})).counts
             {'input': 2, 'inserted': 1, 'updated': 1}
         """
-        return self._write("upsert", table, frame, on_reject)
+        columns = (on,) if isinstance(on, str) else tuple(on) if on else None
+        return self._write("upsert", table, frame, on_reject, on=columns, newer=newer, duplicates=duplicates)
+
+    def update(
+        self,
+        table: type[Table] | str,
+        frame: Any,
+        *,
+        duplicates: batch.Duplicates = "combine",
+        on_reject: batch.OnReject = "raise",
+    ) -> Report:
+        """Set the columns of the frame in the rows that exist, by key; insert nothing.
+
+        A value is set as it is: merge rules are for `upsert`. Rows that are marked as deleted are missing.
+
+        Args:
+            table: the table, or the name of an existing one.
+            frame: the key, and the columns to set.
+            duplicates: of rows of the same key the last one stands (``combine``), or all are rejected
+                (``error``).
+            on_reject: ``raise`` writes nothing when a row is refused; ``keep`` writes the others.
+
+        Returns:
+            What became of each row: ``missing`` where its key is not there.
+
+        Raises:
+            ContractError: the frame does not fit the table.
+            RejectedRows: rows were refused and ``on_reject="raise"``; carries the report.
+            BulkError: the database refused; nothing was written.
+
+        Example:
+            >>> from crave_bulk.examples import Foods
+            >>> with connect() as db:
+            ...     db.create(Foods)
+            ...     _ = db.insert(Foods, pl.DataFrame({"food_id": [1, 2], "name": ["soup", "bread"]}))
+            ...     db.update(Foods, pl.DataFrame({"food_id": [2, 9], "name": ["rye", "cake"]})).counts
+            {'input': 2, 'updated': 1, 'missing': 1}
+        """
+        return self._write("update", table, frame, on_reject, duplicates=duplicates)
+
+    def delete(
+        self,
+        table: type[Table] | str,
+        keys: Any,
+        *,
+        hard: bool = False,
+        on_reject: batch.OnReject = "raise",
+    ) -> Report:
+        """Delete the rows of some keys; mark them instead where the table has a ``soft_delete`` field.
+
+        Args:
+            table: the table, or the name of an existing one.
+            keys: a frame that has the key columns, or a list of keys.
+            hard: remove the rows even so.
+            on_reject: ``raise`` deletes nothing when a row is refused; ``keep`` deletes the others.
+
+        Returns:
+            What became of each key: ``missing`` where it is not there.
+
+        Raises:
+            ContractError: the keys do not fit the table.
+            RejectedRows: rows were refused, as others refer to them, and ``on_reject="raise"``.
+            BulkError: the database refused; nothing was deleted.
+
+        Example:
+            >>> from crave_bulk.examples import Foods
+            >>> with connect() as db:
+            ...     db.create(Foods)
+            ...     _ = db.insert(Foods, pl.DataFrame({"food_id": [1, 2], "name": ["soup", "bread"]}))
+            ...     db.delete(Foods, [1, 9]).counts
+            {'input': 2, 'deleted': 1, 'missing': 1}
+        """
+        return self._write("delete", table, keys, on_reject, hard=hard)
+
+    def sync(
+        self,
+        table: type[Table] | str,
+        frame: Any,
+        *,
+        within: Mapping[str, Any] | str | None = None,
+        hard: bool = False,
+        allow_empty: bool = False,
+        duplicates: batch.Duplicates = "combine",
+        on_reject: batch.OnReject = "raise",
+    ) -> Report:
+        """Make the table hold the rows of the frame and no others: insert, update and delete.
+
+        A row whose key is in the frame is never deleted, also where the frame's row is refused.
+
+        Args:
+            table: the table, or the name of an existing one.
+            frame: the rows that the table shall have.
+            within: a condition, as in `read`, that a row must meet to be deleted; the rest of the table
+                is left alone.
+            hard: remove rows that could be marked as deleted.
+            allow_empty: take a frame without rows for "delete all" rather than for a mistake.
+            duplicates: rows of the same key are combined (``combine``) or all rejected (``error``).
+            on_reject: ``raise`` writes nothing when a row is refused; ``keep`` writes the others.
+
+        Returns:
+            What became of each row of the frame and then of each row that was deleted, see `Report.deleted`.
+
+        Raises:
+            ContractError: the frame does not fit the table, or is empty.
+            RejectedRows: rows were refused and ``on_reject="raise"``; carries the report.
+            BulkError: the database refused; nothing was written.
+
+        Example:
+            >>> from crave_bulk.examples import Foods
+            >>> with connect() as db:
+            ...     db.create(Foods)
+            ...     _ = db.insert(Foods, pl.DataFrame({"food_id": [1, 2], "name": ["soup", "bread"]}))
+            ...     db.sync(Foods, pl.DataFrame({"food_id": [2, 3], "name": ["bread", "cake"]})).counts
+            {'input': 3, 'inserted': 1, 'unchanged': 1, 'deleted': 1}
+        """
+        return self._write(
+            "sync",
+            table,
+            frame,
+            on_reject,
+            within=within,
+            hard=hard,
+            allow_empty=allow_empty,
+            duplicates=duplicates,
+        )
 
     def read(
         self,
-        table: type[Table],
+        table: type[Table] | str,
         *,
         columns: Sequence[str] | None = None,
         order_by: str | Sequence[str] | None = None,
@@ -188,7 +326,7 @@ class Database:
         """Read rows as a frame with the table's dtypes.
 
         Args:
-            table: the table.
+            table: the table or, by its name, any table or view of the database.
             columns: which columns, in this order; None for all.
             order_by: columns to sort by, ``-name`` for descending; nulls come last. None: the order
                 of the database, which is no order.
@@ -198,7 +336,8 @@ class Database:
             The frame.
 
         Raises:
-            ContractError: a column is not in the table.
+            ContractError: a column is not in the table, or holds what another program wrote and no frame can.
+            TableNotFound: there is no table of that name.
             BulkError: the database refused.
 
         Example:
@@ -209,7 +348,7 @@ class Database:
             ...     db.read(Foods, columns=["name"], order_by="-food_id").rows()
             [('bread',), ('soup',)]
         """
-        contract = contract_of(table)
+        contract = self._contract(table)
         wire = Wire(contract, self.backend)
         names = list(contract.column_names if columns is None else columns)
         order = [order_by] if isinstance(order_by, str) else list(order_by or [])
@@ -238,8 +377,13 @@ class Database:
             )
         if limit is not None:
             statement += f" LIMIT {limit}"
-        with self.session() as session:
-            return wire.decode(wire.fetch(session, statement, names), names)
+        try:
+            with self.session() as session:
+                return wire.decode(wire.fetch(session, statement, names), names)
+        except pl.exceptions.PolarsError as error:
+            raise ContractError(
+                f"table {contract.name} holds a value that its columns in a frame cannot: {str(error).splitlines()[0]}"
+            ) from error
 
     # -- connections --
 
@@ -284,6 +428,32 @@ class Database:
         except self.backend.driver_error as error:
             raise ConnectionFailed(str(self.backend.error(error))) from None
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run several verbs as one: all are committed at the end of the block, or none.
+
+        A block within a block is a savepoint: an exception takes back what was done in the innermost
+        block that it leaves, and nothing else. Each thread has its own transaction.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            BulkError: the transaction could not be begun or committed; nothing was written.
+
+        Example:
+            >>> from crave_bulk.examples import Foods
+            >>> with connect() as db:
+            ...     db.create(Foods)
+            ...     with db.transaction():
+            ...         _ = db.insert(Foods, pl.DataFrame({"food_id": [1], "name": ["soup"]}))
+            ...         _ = db.delete(Foods, [1])
+            ...     db.read(Foods).height
+            0
+        """
+        with self.session() as session, session.atomic():
+            yield
+
     def trace(self, listener: Listener) -> None:
         """Show every SQL statement from now on.
 
@@ -310,17 +480,40 @@ class Database:
     def __repr__(self) -> str:
         return f"<Database {self.backend.label}>"
 
+    def _contract(self, table: type[Table] | str, *, write: bool = False) -> Contract:
+        """Take a table's declaration, or read that of an existing table from the catalog.
+
+        Args:
+            table: a subclass of `Table`, or the name of an existing table.
+            write: it is to be written.
+
+        Returns:
+            The contract.
+
+        Raises:
+            ContractError: it is neither, or it is to be written and cannot be.
+            TableNotFound: there is no table of that name.
+        """
+        if not isinstance(table, str):
+            return contract_of(table)
+        with self.session() as session:
+            contract = self.backend.reflect(session, TableName.parse(table))
+        if write and contract.read_only:
+            raise ContractError(contract.read_only)
+        return contract
+
     def _write(
         self,
         verb: batch.Verb,
-        table: type[Table],
+        table: type[Table] | str,
         frame: Any,
         on_reject: batch.OnReject,
-        on_conflict: batch.OnConflict = "error",
+        **options: Any,
     ) -> Report:
         _one_of("on_reject", on_reject, ("raise", "keep"))
-        contract = contract_of(table)
-        call = batch.Call(verb, contract, on_conflict, on_reject)
+        _one_of("duplicates", options.get("duplicates", "combine"), ("combine", "error"))
+        contract = self._contract(table, write=True)
+        call = batch.Call(verb, contract, on_reject=on_reject, **options)
         return batch.run(self.session, Wire(contract, self.backend), call, frame)
 
 

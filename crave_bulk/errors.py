@@ -56,12 +56,24 @@ class DatabaseError(BulkError):
         sqlstate: the five characters of the SQL standard (PostgreSQL), or the name of the result
             code (SQLite), such as ``SQLITE_BUSY``; empty where the driver gave none.
         constraint: the constraint's name (PostgreSQL) or columns (SQLite), where one was broken.
+        said: the database's own words, with the code.
+        columns: the columns that it named.
     """
 
-    def __init__(self, message: str, *, sqlstate: str = "", constraint: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        sqlstate: str = "",
+        constraint: str | None = None,
+        said: str = "",
+        columns: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
         self.constraint = constraint
+        self.said = said or message
+        self.columns = columns
 
 
 class TableNotFound(DatabaseError):
@@ -103,7 +115,10 @@ _BY_CODE: dict[str, type[BulkError]] = {
     "55P03": DatabaseBusy,
     "53100": DatabaseFull,
     # SQLite: https://www.sqlite.org/rescode.html
-    "SQLITE_CONSTRAINT": ConstraintViolated,
+    "SQLITE_CONSTRAINT_UNIQUE": ConstraintViolated,
+    "SQLITE_CONSTRAINT_NOTNULL": ConstraintViolated,
+    "SQLITE_CONSTRAINT_CHECK": ConstraintViolated,
+    "SQLITE_CONSTRAINT_FOREIGNKEY": ConstraintViolated,
     "SQLITE_BUSY": DatabaseBusy,
     "SQLITE_LOCKED": DatabaseBusy,
     "SQLITE_READONLY": ReadOnlyDatabase,
@@ -143,13 +158,16 @@ def error_class(code: str) -> type[BulkError]:
     return _BY_CODE.get(code) or _BY_CODE.get(code[:2], DatabaseError)
 
 
-def database_error(code: str, message: str, constraint: str | None = None) -> BulkError:
+def database_error(
+    code: str, message: str, constraint: str | None = None, columns: tuple[str, ...] = ()
+) -> BulkError:
     """Build the error for what a database said, ending with what to do next.
 
     Args:
         code: a SQLSTATE, or the name of a SQLite result code.
         message: the database's own words, without secrets.
         constraint: the constraint that was broken, where there is one.
+        columns: the columns that the database named.
 
     Returns:
         The error, to be raised ``from`` the driver's.
@@ -159,9 +177,31 @@ def database_error(code: str, message: str, constraint: str | None = None) -> Bu
         database is locked [SQLITE_BUSY]: run the call again; nothing was written
     """
     kind = error_class(code)
-    text = f"{message} [{code}]" if code else message
-    if kind in _NEXT_STEP:
-        text = f"{text}: {_NEXT_STEP[kind]}"
+    said = f"{message} [{code}]" if code else message
+    text = f"{said}: {_NEXT_STEP[kind]}" if kind in _NEXT_STEP else said
     if issubclass(kind, DatabaseError):
-        return kind(text, sqlstate=code, constraint=constraint)
+        return kind(text, sqlstate=code, constraint=constraint, said=said, columns=columns)
     return kind(text)
+
+
+# What a row can be to blame for. PostgreSQL: data exception, constraint, trigger, RAISE in a function, view
+# with check option; row level security has the code of any other missing right. SQLite gives the words of
+# a trigger's RAISE without a code.
+_ROWS = {"22", "23", "09", "27", "38", "39", "44", "P0"}
+_ROWS_EXACT = {"42501", "", *(code for code in _BY_CODE if code.startswith("SQLITE_CONSTRAINT"))}
+
+
+def about_rows(error: DatabaseError) -> bool:
+    """Tell whether single rows may be to blame for what the database refused.
+
+    Args:
+        error: the refusal.
+
+    Returns:
+        False where the trouble is a lock, the disk, the statement or the server.
+
+    Example:
+        >>> about_rows(DatabaseError("no", sqlstate="23514")), about_rows(DatabaseError("no", sqlstate="57014"))
+        (True, False)
+    """
+    return error.sqlstate in _ROWS_EXACT or error.sqlstate[:2] in _ROWS

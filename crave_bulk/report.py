@@ -156,9 +156,10 @@ class Report:
         """
         first = self.failures.row(0, named=True)
         value = "" if first["value"] is None else f" = {card.shorten(repr(first['value']))}"
+        about = f"{first['column']}{value}: " if first["column"] else ""
         return (
             f"{self.counts['rejected']:,} of {self.counts['input']:,} rows for table {self.table} were refused, so "
-            f"nothing was written; the first is row {first['row']}: {first['column']}{value}: {first['message']}. "
+            f"nothing was written; the first is row {first['row']}: {about}{first['message']}. "
             'See .report.rejected for all of them; on_reject="keep" writes the other rows'
         )
 
@@ -182,7 +183,7 @@ class Report:
         yield f"{self.verb} {self.table}: {card.sentence(self.counts)}{done}"
         yield f"  {self.seconds:.3f} s, {self.rows_per_second:,.0f} rows/s  ({card.phases(self.timings)})"
         for stage, rule, column, rows in self.top_reasons().iter_rows():
-            yield f"  rejected at {stage}: {rows:,} x {rule} on {column}"
+            yield f"  rejected at {stage}: {rows:,} x {rule}{f' on {column}' if column else ''}"
         if more := self.top_reasons(limit=1_000).height - 5 if self.failures.height else 0:
             yield from [f"  ... and {more} more rules, see .failures"] if more > 0 else []
         yield f"  batch {self.batch_id}"

@@ -177,6 +177,7 @@ class Column:
         default_sql: the SQL expression of what the database fills in, in its own dialect; ``i`` in it
             stands for the number of the row, from 1.
         generated: computed by the database: read, and never written.
+        identity_always: the database makes the value, and takes another only when it is overruled.
     """
 
     name: str
@@ -188,6 +189,7 @@ class Column:
     sql_type: str | None = None
     default_sql: str | None = None
     generated: bool = False
+    identity_always: bool = False
 
     def __repr__(self) -> str:
         return f"Column(name={self.name!r}, dtype={self.dtype}, nullable={self.nullable}, required={self.required})"
@@ -215,7 +217,11 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contract:
-    """A table as the pipeline sees it: columns, key, unique keys, references and Pandera's schema."""
+    """A table as the pipeline sees it: columns, key, unique keys, references and Pandera's schema.
+
+    Attributes:
+        read_only: why it cannot be written, and what to do about it; None where it can.
+    """
 
     name: TableName
     columns: tuple[Column, ...]
@@ -223,6 +229,7 @@ class Contract:
     unique: tuple[tuple[str, ...], ...]
     references: tuple[Reference, ...]
     schema: pa.DataFrameSchema
+    read_only: str | None = None
 
     @property
     def column_names(self) -> list[str]:
@@ -260,7 +267,8 @@ def contract_of(table: type[Table]) -> Contract:
     """
     if not (isinstance(table, type) and issubclass(table, Table)):
         raise ContractError(
-            f"a {type(table).__name__} is not a table: the first argument is a subclass of cb.Table, the second the frame"
+            f"a {type(table).__name__} is not a table: the first argument is a subclass of cb.Table, or the name of a "
+            "table in the database as text; the frame comes second"
         )
     return _contract(table)
 
@@ -372,14 +380,7 @@ def _check_merge(where: str, column: Column) -> None:
 
 def _check_column(where: str, column: Column) -> None:
     options, text = column.options, isinstance(column.dtype, pl.String)
-    if column.name == "*" or (column.name.startswith("^") and column.name.endswith("$")):
-        raise ContractError(
-            f"{where}: a column cannot be called {column.name!r}: Polars takes it for a pattern"
-        )
-    if column.name.casefold() in _RESERVED:
-        raise ContractError(
-            f"{where}: a column cannot be called {column.name!r}: reports use that name themselves"
-        )
+    check_name(where, column.name)
     if options.key and column.nullable:
         raise ContractError(
             f"{where}: key column {column.name!r} cannot be nullable: a key identifies its row"
@@ -408,3 +409,22 @@ def _check_column(where: str, column: Column) -> None:
         raise ContractError(
             f"{where}: 'now' needs a Date or Datetime column, but {column.name!r} is {column.dtype}"
         )
+
+
+def check_name(where: str, name: str) -> None:
+    """Refuse a column's name that a frame or a report cannot use.
+
+    Args:
+        where: the table, for the message.
+        name: the column's name.
+
+    Raises:
+        ContractError: it cannot be used.
+
+    Example:
+        >>> check_name("table Foods", "food_id")
+    """
+    if name == "*" or (name.startswith("^") and name.endswith("$")):
+        raise ContractError(f"{where}: a column cannot be called {name!r}: Polars takes it for a pattern")
+    if name.casefold() in _RESERVED:
+        raise ContractError(f"{where}: a column cannot be called {name!r}: reports use that name themselves")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import adbc_driver_manager
 import polars as pl
@@ -16,6 +16,9 @@ import polars as pl
 from crave_bulk.backends.codec import Codec
 from crave_bulk.errors import BulkError
 from crave_bulk.table import Column, Contract, TableName
+
+if TYPE_CHECKING:
+    from crave_bulk.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class MergeParts:
             which two of its values can be compared.
         returning: what is read back of each written row: SQL form, column, and name in the result;
             nothing where the database does not need to.
+        alive: a condition that an existing row must meet to be updated.
+        overriding: what an insert says to write a key that the database always makes up itself.
     """
 
     target: str
@@ -41,6 +46,8 @@ class MergeParts:
     update: tuple[str, ...]
     compare: tuple[tuple[str, str], ...]
     returning: tuple[tuple[str, str, str], ...]
+    alive: str = "true"
+    overriding: str = ""
 
 
 class Backend(ABC):
@@ -56,6 +63,9 @@ class Backend(ABC):
     avoid_scans: str | None = None  # keeps the planner from scanning the target …
     allow_scans: str | None = None  # … until here, as a batch may be part of a larger transaction
     reads_back: bool  # a merge says which rows it wrote; else they are counted, under the write lock
+    series: str  # a table that counts to {} in its column i
+    lock_rows: str = ""  # ends a query, {} being the key: keeps other writers from its rows until the commit
+    check_now: str | None = None  # has the deferred constraints checked before the commit
     statement_options: dict[str, str] = {}  # noqa: RUF012 - the driver's own, never changed
 
     @abstractmethod
@@ -92,6 +102,23 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def reflect(self, session: Session, name: TableName) -> Contract:
+        """Read the contract of a table that exists from the catalog.
+
+        Args:
+            session: a connection.
+            name: the table, or a view, which can be read only.
+
+        Returns:
+            The contract, which says by `Contract.read_only` whether it can be written.
+
+        Raises:
+            TableNotFound: there is no such table.
+            ContractError: a column has a name that a frame or a report cannot use.
+            BulkError: the database refused.
+        """
+
+    @abstractmethod
     def error(self, cause: Exception) -> BulkError:
         """Translate a driver's error.
 
@@ -113,6 +140,18 @@ class Backend(ABC):
             A query whose first row is to be dropped, or None where the driver knows.
         """
         return None
+
+    @abstractmethod
+    def facts(self, name: TableName) -> str:
+        """Write what a batch has to know of its table.
+
+        Args:
+            name: the table.
+
+        Returns:
+            Two SQL expressions in a select list: ``watched``, whether triggers or rules may skip
+            rows without an error, and ``deferred``, whether constraints are checked at the commit.
+        """
 
     @abstractmethod
     def merge(self, parts: MergeParts) -> str:
@@ -186,7 +225,7 @@ def on_conflict_merge(parts: MergeParts, inserted: str = "") -> str:
         action = f"DO UPDATE SET {sets}\nWHERE {differs(parts, 'excluded')}"
     # WHERE true: without it SQLite reads ON as the join of the SELECT.
     return (
-        f"INSERT INTO {parts.target} AS t ({', '.join(parts.insert)})\n"
+        f"INSERT INTO {parts.target} AS t ({', '.join(parts.insert)}){parts.overriding}\n"
         f"SELECT {', '.join(parts.insert)} FROM ({parts.source}) AS s WHERE true\n"
         f"ON CONFLICT ({', '.join(parts.key)}) {action}{read_back(parts, inserted)}"
     )
@@ -208,17 +247,18 @@ def differs(parts: MergeParts, new: str) -> str:
     )
 
 
-def read_back(parts: MergeParts, inserted: str) -> str:
-    """Write what an ``INSERT`` reads back of each row; it knows the target's columns only.
+def read_back(parts: MergeParts, inserted: str, prefix: str = "") -> str:
+    """Write what a statement reads back of each row; an ``INSERT`` knows the target's columns only.
 
     Args:
         parts: what to write where.
         inserted: SQL over the written row that tells a new row from an updated one.
+        prefix: the target's alias and a dot, where another table is in sight.
 
     Returns:
         A ``RETURNING`` clause on a line of its own, or nothing.
     """
     if not parts.returning:
         return ""
-    keys = ", ".join(f"{form.format(name)} AS {short}" for form, name, short in parts.returning)
+    keys = ", ".join(f"{form.format(prefix + name)} AS {short}" for form, name, short in parts.returning)
     return f"\nRETURNING {keys}, {inserted} AS inserted"

@@ -53,6 +53,7 @@ class Codec:
         compare: SQL that brings a target's column to a form in which ``IS DISTINCT FROM`` is exact.
         order: SQL over a target's column that sorts as its values do.
         refusals: the values that the database cannot hold exactly.
+        fallible: `stage` may fail for a value that validation let pass, such as text that is no ``inet``.
     """
 
     sql_type: str
@@ -64,6 +65,7 @@ class Codec:
     compare: str = "{}"
     order: str = "{}"
     refusals: tuple[Refusal, ...] = ()
+    fallible: bool = False
 
 
 # -- text forms, which both databases share ------------------------------------------------------------

@@ -3,59 +3,27 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import adbc_driver_manager
 import adbc_driver_manager.dbapi
 import adbc_driver_postgresql
-import polars as pl
 
 from crave_bulk import sql
+from crave_bulk.backends import catalog, postgres_catalog, postgres_types
 from crave_bulk.backends.base import Backend, MergeParts, differs, on_conflict_merge
-from crave_bulk.backends.codec import (
-    Codec,
-    Refusal,
-    any_bad,
-    decimal_refusals,
-    inner_dtype,
-    json_form,
-    outside_years,
-    sub_microsecond,
-    text_form,
-    unsupported,
-)
+from crave_bulk.backends.codec import Codec
 from crave_bulk.errors import BulkError, ConnectionFailed, ContractError, database_error
 from crave_bulk.table import Column, Contract, TableName
 
+if TYPE_CHECKING:
+    from crave_bulk.session import Session
+
 _MERGE_RETURNS_ACTION = 17  # the major version that brought MERGE … RETURNING merge_action()
 _LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer names off without an error
-_LARGEST = 2**63 - 1
 _CREATING = 0x63726176655F62  # the advisory lock of whoever creates tables: "crave_b"
+_BEFORE_ROW = 3  # bits of pg_trigger.tgtype: such a trigger can skip its row without an error
 _LOST = "08006"  # connection_failure
-
-_INTEGERS: dict[type[pl.DataType], str] = {
-    pl.Int8: "smallint",
-    pl.Int16: "smallint",
-    pl.Int32: "integer",
-    pl.Int64: "bigint",
-    pl.UInt8: "smallint",
-    pl.UInt16: "integer",
-    pl.UInt32: "bigint",
-    pl.UInt64: "bigint",
-}
-_NATIVE: dict[type[pl.DataType], str] = {
-    pl.Boolean: "boolean",
-    pl.Float32: "real",
-    pl.Float64: "double precision",
-    pl.Binary: "bytea",
-}
-_WIRE: dict[str, pl.DataType] = {"smallint": pl.Int16(), "integer": pl.Int32(), "bigint": pl.Int64()}
-
-# PostgreSQL's calendar ends and its text has no NUL; https://www.postgresql.org/docs/current/datatype-datetime.html
-_NUL = Refusal(
-    "holds a NUL character, which PostgreSQL's text cannot", lambda x: x.str.contains("\0", literal=True)
-)
 
 
 class Postgres(Backend):
@@ -67,6 +35,9 @@ class Postgres(Backend):
     pooled = True
     concurrent = True
     reads_back = True
+    series = "generate_series(1, {}) AS g (i)"
+    lock_rows = " ORDER BY {} FOR UPDATE OF t"  # by key: two batches that wait for each other's rows deadlock
+    check_now = "SET CONSTRAINTS ALL IMMEDIATE"
     # The planner takes a small staging table, which nobody has analysed, for ten pages, and then scans a
     # target of up to some 8,000 pages rather than look up a few keys. And it knows nothing of a table that
     # was empty when it was last looked at: a MERGE of 200,000 rows into such a one became a nested loop of
@@ -155,7 +126,27 @@ class Postgres(Backend):
             ContractError: there is no exact form for the dtype, or the name is too long.
         """
         _short(column.name)
-        return _codec(column)
+        return postgres_types.codec(column)
+
+    def reflect(self, session: Session, name: TableName) -> Contract:
+        """Read the contract of a table that exists from the catalog, in one query.
+
+        Args:
+            session: a connection.
+            name: the table; without a schema, the search path finds it.
+
+        Returns:
+            The contract.
+
+        Raises:
+            TableNotFound: there is no such table.
+            ContractError: a column has a name that a frame or a report cannot use.
+            BulkError: the database refused.
+        """
+        found = session.fetch(postgres_catalog.facts_sql(self.table(name)))["facts"]
+        if not len(found):
+            raise catalog.not_found(name, session.fetch(postgres_catalog.TABLES_SQL)["name"].to_list())
+        return catalog.contract(postgres_catalog.read_facts(name, found.item()))
 
     def error(self, cause: Exception) -> BulkError:
         """Translate a driver's error by its SQLSTATE.
@@ -173,7 +164,27 @@ class Postgres(Backend):
         code = getattr(cause, "sqlstate", None) or ""
         if not code and getattr(cause, "status_code", None) == adbc_driver_manager.AdbcStatusCode.IO:
             code = _LOST  # libpq itself noticed, so there is no SQLSTATE
-        return database_error(code, message, details.get("PG_DIAG_CONSTRAINT_NAME"))
+        column = details.get("PG_DIAG_COLUMN_NAME")
+        return database_error(
+            code, message, details.get("PG_DIAG_CONSTRAINT_NAME"), (column,) if column else ()
+        )
+
+    def facts(self, name: TableName) -> str:
+        """Write what a batch has to know of its table.
+
+        Args:
+            name: the table.
+
+        Returns:
+            The select list; every deferred constraint, of whatever kind, has a trigger of its own.
+        """
+        table = sql.literal(self.table(name))
+        return (
+            f"(SELECT c.relrowsecurity OR c.relhasrules OR EXISTS (SELECT 1 FROM pg_trigger AS g "
+            f"WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgtype & {_BEFORE_ROW} = {_BEFORE_ROW}) "
+            f"FROM pg_class AS c WHERE c.oid = {table}::regclass) AS watched, "
+            f"EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = {table}::regclass AND tginitdeferred) AS deferred"
+        )
 
     def merge(self, parts: MergeParts) -> str:
         """Write the merge: ``MERGE`` where it can read back, which is also the faster of the two.
@@ -220,123 +231,10 @@ def merge_statement(parts: MergeParts) -> str:
         f"MERGE INTO {parts.target} AS t\n"
         f"USING ({parts.source}) AS s ON {match}\n"
         f"{matched}"
-        f"WHEN NOT MATCHED THEN INSERT ({', '.join(parts.insert)}) "
+        f"WHEN NOT MATCHED THEN INSERT ({', '.join(parts.insert)}){parts.overriding} "
         f"VALUES ({', '.join(f's.{name}' for name in parts.insert)})\n"
         f"RETURNING s._row, merge_action() = 'INSERT' AS inserted"
     )
-
-
-def _codec(column: Column) -> Codec:
-    dtype, options = column.dtype, column.options
-    if isinstance(dtype, pl.String):
-        if options.uuid:
-            return Codec("uuid", dtype, stage="{}::uuid", read="{}::text")
-        if options.json:
-            return _json_column(Codec("json", dtype, refusals=(_NUL,)))
-        return Codec("text", dtype, refusals=(_NUL,))
-    if isinstance(dtype, pl.List):
-        return _list_codec(column, inner_dtype(dtype))
-    if isinstance(dtype, pl.Struct):
-        return _json_column(json_form(dtype))
-    return _scalar(dtype)
-
-
-def _scalar(dtype: pl.DataType) -> Codec:
-    if sql_type := _INTEGERS.get(type(dtype)):
-        wire = _WIRE[sql_type]
-        too_large = Refusal(f"is above {_LARGEST}, the largest bigint", lambda x: x > _LARGEST)
-        refusals = (too_large,) if isinstance(dtype, pl.UInt64) else ()
-        return Codec(sql_type, wire, lambda x: x.cast(wire), lambda x: x.cast(dtype), refusals=refusals)
-    if sql_type := _NATIVE.get(type(dtype)):
-        return Codec(sql_type, dtype)
-    match dtype:
-        case pl.Date():
-            return Codec("date", dtype, refusals=outside_years(dtype))
-        case pl.Time():
-            return Codec("time", dtype, refusals=sub_microsecond(dtype))
-        case pl.Datetime():
-            return _moment(dtype)
-        case pl.Duration():
-            # Polars cannot read an interval back, so it is asked for as a number of microseconds.
-            return Codec(
-                "interval",
-                pl.Duration("us"),
-                lambda x: x.cast(pl.Duration("us")),
-                lambda x: x.cast(dtype),
-                read="(EXTRACT(EPOCH FROM {}) * 1000000)::bigint",
-                refusals=sub_microsecond(dtype),
-            )
-        case pl.Decimal():
-            return Codec(
-                f"numeric({dtype.precision}, {dtype.scale})",
-                pl.String(),
-                lambda x: x.cast(pl.String),
-                lambda x: x.cast(dtype),
-                stage=f"{{}}::numeric({dtype.precision}, {dtype.scale})",
-                read="{}::text",
-                refusals=decimal_refusals(dtype),
-            )
-        case pl.Enum() | pl.Categorical():
-            form = text_form(dtype) or Codec("text", dtype)
-            return replace(form, sql_type="text", refusals=(_nul_category(),))
-    raise unsupported(dtype)
-
-
-def _nul_category() -> Refusal:
-    return replace(_NUL, bad=lambda x: _NUL.bad(x.cast(pl.String)))
-
-
-def _moment(dtype: pl.Datetime) -> Codec:
-    zone = dtype.time_zone
-    wire = pl.Datetime("us", "UTC" if zone else None)
-
-    def encode(x: pl.Expr) -> pl.Expr:
-        moment = x.cast(pl.Datetime("us", zone))
-        return moment.dt.convert_time_zone("UTC") if zone else moment
-
-    def decode(x: pl.Expr) -> pl.Expr:
-        return (x.dt.convert_time_zone(zone) if zone else x).cast(dtype)
-
-    sql_type = "timestamptz" if zone else "timestamp"
-    return Codec(sql_type, wire, encode, decode, refusals=(*sub_microsecond(dtype), *outside_years(dtype)))
-
-
-def _list_codec(column: Column, inner: pl.DataType) -> Codec:
-    """Store a list as an array where its elements have an exact form in one, else as JSON."""
-    if column.options.json or isinstance(inner, pl.List | pl.Struct | pl.Duration | pl.Array):
-        return _json_column(json_form(column.dtype))
-    element = Codec("uuid", inner) if column.options.uuid else _scalar_or_text(inner)
-    encode, decode, dtype = element.encode, element.decode, element.wire
-    read = "{}"
-    if isinstance(inner, pl.Time | pl.Decimal) or column.options.uuid:
-        form = text_form(inner)
-        encode, decode, dtype = (form.encode, form.decode, form.wire) if form else (encode, decode, dtype)
-        read = "{}::text[]"
-    bad = any_bad(element.refusals)
-    return Codec(
-        f"{element.sql_type}[]",
-        pl.List(dtype),
-        lambda x: x.list.eval(encode(pl.element())),
-        lambda x: x.list.eval(decode(pl.element())),
-        stage="{}::" + f"{element.sql_type}[]",
-        read=read,
-        refusals=(
-            Refusal(
-                "holds an element that PostgreSQL cannot", lambda x: x.list.eval(bad(pl.element())).list.any()
-            ),
-        )
-        if bad
-        else (),
-    )
-
-
-def _scalar_or_text(dtype: pl.DataType) -> Codec:
-    return Codec("text", dtype, refusals=(_NUL,)) if isinstance(dtype, pl.String) else _scalar(dtype)
-
-
-def _json_column(form: Codec) -> Codec:
-    """Store JSON as ``json``: it keeps the text to the letter, which ``jsonb`` does not."""
-    return replace(form, sql_type="json", stage="{}::json", read="{}::text", compare="{}::text")
 
 
 def _text(value: str | bytes) -> str:

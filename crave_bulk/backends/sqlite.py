@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 import adbc_driver_manager
@@ -14,17 +13,14 @@ import adbc_driver_sqlite.dbapi
 import polars as pl
 
 from crave_bulk import sql
+from crave_bulk.backends import catalog, sqlite_catalog, sqlite_types
 from crave_bulk.backends.base import Backend, MergeParts, on_conflict_merge
-from crave_bulk.backends.codec import (
-    Codec,
-    Refusal,
-    decimal_refusals,
-    json_form,
-    text_form,
-    unsupported,
-)
+from crave_bulk.backends.codec import Codec
 from crave_bulk.errors import BulkError, ConnectionFailed, ContractError, database_error
 from crave_bulk.table import Column, Contract, TableName
+
+if TYPE_CHECKING:
+    from crave_bulk.session import Session
 
 _ON_CONNECT = (
     "PRAGMA busy_timeout = 10000",  # milliseconds; first, so that the others wait as well
@@ -42,12 +38,13 @@ _ON_CONNECT_FILE = (
 # vendor_code and details are all empty), only sqlite3_errmsg(). Its texts are constants of the library
 # (sqlite3ErrStr and the constraint messages), so the code is read back from how the text begins.
 _CODES = (
-    ("UNIQUE constraint failed: ", "SQLITE_CONSTRAINT"),
-    ("NOT NULL constraint failed: ", "SQLITE_CONSTRAINT"),
-    ("CHECK constraint failed: ", "SQLITE_CONSTRAINT"),
-    ("FOREIGN KEY constraint failed", "SQLITE_CONSTRAINT"),
+    ("UNIQUE constraint failed: ", "SQLITE_CONSTRAINT_UNIQUE"),
+    ("NOT NULL constraint failed: ", "SQLITE_CONSTRAINT_NOTNULL"),
+    ("CHECK constraint failed: ", "SQLITE_CONSTRAINT_CHECK"),
+    ("FOREIGN KEY constraint failed", "SQLITE_CONSTRAINT_FOREIGNKEY"),
     ("no such table: ", "SQLITE_NO_TABLE"),
     ("no such column: ", "SQLITE_NO_COLUMN"),
+    ("interrupted", "SQLITE_INTERRUPT"),
     ("database is locked", "SQLITE_BUSY"),
     ("database table is locked", "SQLITE_LOCKED"),
     ("database schema is locked", "SQLITE_LOCKED"),
@@ -58,7 +55,6 @@ _CODES = (
     ("database disk image is malformed", "SQLITE_CORRUPT"),
 )
 
-_LARGEST = 2**63 - 1
 _ZEROS = {pl.Int64: "0", pl.Float64: "0.0", pl.String: "''", pl.Binary: "x''"}  # every dtype on this wire
 
 
@@ -68,6 +64,7 @@ class SQLite(Backend):
     name = "sqlite"
     concurrent = False
     reads_back = False
+    series = "(WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT i FROM n)"
     # The write lock is taken at once: what a batch reads first is still true when it writes.
     begin = "BEGIN IMMEDIATE"
     # The driver reserves memory for a whole batch of rows per column, used or not.
@@ -138,7 +135,7 @@ class SQLite(Backend):
         Returns:
             The quoted name.
         """
-        return sql.quote(name.table if name.schema in (None, "main") else str(name))
+        return sql.quote(_plain(name))
 
     def codec(self, column: Column) -> Codec:
         """Choose how a column is stored: natively where that is exact, else as text.
@@ -152,7 +149,28 @@ class SQLite(Backend):
         Raises:
             ContractError: there is no exact form for the dtype.
         """
-        return _codec(column)
+        return sqlite_types.codec(column)
+
+    def reflect(self, session: Session, name: TableName) -> Contract:
+        """Read the contract of a table that exists from the catalog, in one query.
+
+        Args:
+            session: a connection.
+            name: the table, in any case, as SQLite finds it.
+
+        Returns:
+            The contract.
+
+        Raises:
+            TableNotFound: there is no such table.
+            ContractError: a column has a name that a frame or a report cannot use.
+            BulkError: the database refused.
+        """
+        found = session.fetch(sqlite_catalog.facts_sql(_plain(name))).item()
+        facts = sqlite_catalog.read_facts(name, _plain(name), found)
+        if facts is None:
+            raise catalog.not_found(name, session.fetch(sqlite_catalog.TABLES_SQL)["name"].to_list())
+        return catalog.contract(facts)
 
     def error(self, cause: Exception) -> BulkError:
         """Translate a driver's error by the code behind SQLite's constant texts.
@@ -175,7 +193,9 @@ class SQLite(Backend):
             text = text.removeprefix(noise)
         code = next((code for start, code in _CODES if text.startswith(start)), "")
         constraint = text.partition("constraint failed: ")[2] or None
-        return database_error(code, text, constraint)
+        names = constraint if constraint and code != "SQLITE_CONSTRAINT_CHECK" else ""
+        columns = tuple(part.rpartition(".")[2] for part in names.split(", ")) if names else ()
+        return database_error(code, text, constraint, columns)
 
     def after_create(self, contract: Contract) -> list[str]:
         """Write what finds a reference that SQLite would accept now and trip over at the next write.
@@ -216,6 +236,21 @@ class SQLite(Backend):
         zeros = ", ".join(f"{_ZEROS[type(dtype)]} AS v{i}" for i, dtype in enumerate(dtypes))
         return f"SELECT {zeros} UNION ALL SELECT * FROM ({query})"
 
+    def facts(self, name: TableName) -> str:
+        """Write what a batch has to know of its table.
+
+        Args:
+            name: the table.
+
+        Returns:
+            The select list; a deferred reference cannot be checked before the commit here.
+        """
+        table = sql.literal(self.table(name)[1:-1].replace('""', '"'))
+        return (
+            "EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = "
+            f"{table} COLLATE NOCASE) AS watched, false AS deferred"
+        )
+
     def merge(self, parts: MergeParts) -> str:
         """Write the merge; which rows are new is known from before, as the write lock is held.
 
@@ -228,54 +263,8 @@ class SQLite(Backend):
         return on_conflict_merge(parts)
 
 
-def _codec(column: Column) -> Codec:
-    dtype, options = column.dtype, column.options
-    if isinstance(dtype, pl.String):
-        return Codec("UUID_TEXT" if options.uuid else "JSON_TEXT" if options.json else "TEXT", dtype)
-    if isinstance(dtype, pl.Boolean):
-        return Codec("BOOLEAN", pl.Int64(), lambda x: x.cast(pl.Int64), lambda x: x.cast(pl.Boolean))
-    if isinstance(dtype, pl.UInt64):
-        too_large = Refusal(f"is above {_LARGEST}, the largest integer of SQLite", lambda x: x > _LARGEST)
-        return Codec(
-            "INTEGER", pl.Int64(), lambda x: x.cast(pl.Int64), lambda x: x.cast(dtype), refusals=(too_large,)
-        )
-    if dtype.is_integer() and not isinstance(dtype, pl.Int128 | pl.UInt128):
-        return Codec("INTEGER", pl.Int64(), lambda x: x.cast(pl.Int64), lambda x: x.cast(dtype))
-    if isinstance(dtype, pl.Float32 | pl.Float64):
-        nan = Refusal("is NaN, which SQLite would store as NULL", lambda x: x.is_nan())
-        return Codec(
-            "REAL", pl.Float64(), lambda x: x.cast(pl.Float64), lambda x: x.cast(dtype), refusals=(nan,)
-        )
-    if isinstance(dtype, pl.Binary):
-        return Codec("BLOB", dtype)
-    if isinstance(dtype, pl.List | pl.Struct):
-        return replace(json_form(dtype), sql_type="JSON_TEXT")
-    form = text_form(dtype)
-    if form is None:
-        raise unsupported(dtype)
-    refusals = decimal_refusals(dtype) if isinstance(dtype, pl.Decimal) else form.refusals
-    order = "CAST({} AS REAL)" if isinstance(dtype, pl.Decimal) else form.order
-    return replace(form, sql_type=_text_type(dtype), refusals=refusals, order=order)
-
-
-def _text_type(dtype: pl.DataType) -> str:
-    """Name the type so that its affinity leaves the stored form alone, and a reader knows what it is.
-
-    SQLite derives the affinity from the name (https://www.sqlite.org/datatype3.html, 3.1): ``TEXT``
-    anywhere keeps text as it is, ``INT`` keeps integers, and no ISO date looks like a number.
-    """
-    match dtype:
-        case pl.Decimal():
-            return f"DECIMAL_TEXT({dtype.precision}, {dtype.scale})"
-        case pl.Date():
-            return "DATE"
-        case pl.Time():
-            return "TIME"
-        case pl.Datetime():
-            return "TIMESTAMPTZ" if dtype.time_zone else "TIMESTAMP"
-        case pl.Duration():
-            return "INTERVAL"  # microseconds
-    return "TEXT"
+def _plain(name: TableName) -> str:
+    return name.table if name.schema in (None, "main") else str(name)
 
 
 def _file_uri(path: Path, read_only: bool) -> str:

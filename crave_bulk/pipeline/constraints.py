@@ -32,20 +32,35 @@ class Settled:
         refused: the number of the input row → the unique key it breaks and the key of the row that
             holds the value.
         ignored: rows whose key was taken, where that is no error.
-        orphans: rows whose parent does not exist.
+        orphans: reference → rows whose parent does not exist.
         waves: input row → the wave in which it must be written, where that is not the first: a value
             that one row gives up can be taken by another only afterwards.
     """
 
     refused: dict[int, tuple[tuple[str, ...], Value]] = field(default_factory=dict)
     ignored: list[int] = field(default_factory=list)
-    orphans: list[int] = field(default_factory=list)
+    orphans: dict[Reference, set[int]] = field(default_factory=dict)
     waves: dict[int, int] = field(default_factory=dict)
 
     @property
-    def gone(self) -> list[int]:
+    def gone(self) -> set[int]:
         """The rows that are not written."""
-        return [*self.refused, *self.ignored, *self.orphans]
+        return {*self.refused, *self.ignored}.union(*self.orphans.values())
+
+    def only(self, rows: Collection[int]) -> Settled:
+        """Select what became of some rows.
+
+        Args:
+            rows: their numbers.
+
+        Returns:
+            What is known of them, without the waves.
+        """
+        return Settled(
+            {row: why for row, why in self.refused.items() if row in rows},
+            [row for row in self.ignored if row in rows],
+            {reference: found & set(rows) for reference, found in self.orphans.items()},
+        )
 
     def __bool__(self) -> bool:
         return bool(self.refused or self.ignored or self.orphans or self.waves)
@@ -271,6 +286,40 @@ def _hashable(value: Any) -> Any:
 
 
 # -- what the report says ------------------------------------------------------------------------------
+
+
+def settled_failures(wire: Wire, frame: pl.DataFrame, settled: Settled) -> Iterator[pl.DataFrame]:
+    """Write the failures of every row that is refused.
+
+    Args:
+        wire: the table.
+        frame: the validated frame.
+        settled: what became of the rows.
+
+    Yields:
+        A frame of failures per reference and unique key.
+    """
+    for reference, found in settled.orphans.items():
+        if found:
+            yield orphan_failures(frame, pl.Series(sorted(found), dtype=pl.Int64), reference)
+    yield from unique_failures(wire, frame, settled)
+
+
+def repeat_failures(wire: Wire, frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
+    """Write one failure per row whose key is in the frame more than once.
+
+    Args:
+        wire: the table.
+        frame: the validated frame.
+        rows: the numbers of the rows.
+
+    Returns:
+        A frame of failures.
+    """
+    names = ", ".join(wire.contract.key)
+    values = value_text(frame, wire.contract.key, rows.to_list())
+    message = f"another row of the frame has this {names}: duplicates='combine' would combine them"
+    return failures.failures("unique", "duplicates", names, rows, values, message)
 
 
 def unique_failures(wire: Wire, frame: pl.DataFrame, settled: Settled) -> Iterator[pl.DataFrame]:

@@ -35,12 +35,13 @@ def bit(number: int) -> int:
     return 1 << number % _BITS
 
 
-def changes_sql(wire: Wire, compare: Sequence[str]) -> str:
+def changes_sql(wire: Wire, compare: Sequence[str], alive: str = "true") -> str:
     """Ask which staged rows are new, or differ from the row of their key.
 
     Args:
         wire: the table.
         compare: the columns that an upsert would change.
+        alive: a condition that a row of the target must meet, or it counts as not there.
 
     Returns:
         A query: ``_row`` and ``mask``, -1 for a new row, else the bits of the columns that differ.
@@ -53,7 +54,7 @@ def changes_sql(wire: Wire, compare: Sequence[str]) -> str:
         SELECT * FROM (SELECT s._row, CASE WHEN t."food_id" IS NULL THEN -1
         ELSE CASE WHEN t."name" IS DISTINCT FROM s."name" THEN 1 ELSE 0 END END AS mask
         FROM (SELECT s._row, s.c0 AS "food_id", s.c1 AS "name" FROM crave_bulk_stage AS s WHERE true) AS s
-        LEFT JOIN "foods" AS t ON t."food_id" = s."food_id") AS changes WHERE mask <> 0
+        LEFT JOIN "foods" AS t ON t."food_id" = s."food_id" AND true) AS changes WHERE mask <> 0
     """
     key = wire.contract.key
     bits = " + ".join(_flag(wire, name, bit(i), compare[:i]) for i, name in enumerate(compare)) or "0"
@@ -61,7 +62,7 @@ def changes_sql(wire: Wire, compare: Sequence[str]) -> str:
     return (
         f"SELECT * FROM (SELECT s._row, CASE WHEN t.{quote(key[0])} IS NULL THEN -1\nELSE {bits} END AS mask\n"
         f"FROM ({staged}) AS s\n"
-        f"LEFT JOIN {wire.target} AS t ON {wire.equal(key, 't', 's')}) AS changes WHERE mask <> 0"
+        f"LEFT JOIN {wire.target} AS t ON {wire.equal(key, 't', 's')} AND {alive}) AS changes WHERE mask <> 0"
     )
 
 
@@ -77,18 +78,19 @@ def _differs(wire: Wire, name: str) -> str:
     return f"{form.format(f't.{quote(name)}')} IS DISTINCT FROM {form.format(f's.{quote(name)}')}"
 
 
-def kept_sql(wire: Wire, names: Sequence[str]) -> str:
+def kept_sql(wire: Wire, names: Sequence[str], lock: str = "") -> str:
     """Ask what stands in some columns of the rows that exist for the staged keys.
 
     Args:
         wire: the table.
         names: the key, and the columns.
+        lock: what keeps other writers from the rows until the end of the transaction.
 
     Returns:
         A query over the short columns, each key once.
     """
     keys = f"SELECT DISTINCT {', '.join(map(quote, wire.contract.key))} FROM ({wire.staged(wire.contract.key, STAGE)}) AS k"
-    return f"SELECT {wire.read(names)} FROM {wire.target} AS t JOIN ({keys}) AS s ON {wire.equal(wire.contract.key, 't', 's')}"
+    return f"SELECT {wire.read(names)} FROM {wire.target} AS t JOIN ({keys}) AS s ON {wire.equal(wire.contract.key, 't', 's')}{lock}"
 
 
 def kept(session: Session, wire: Wire, rows: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
@@ -127,7 +129,9 @@ def taken_sql(wire: Wire) -> str:
     )
 
 
-def changes(session: Session, wire: Wire, rows: pl.DataFrame, compare: Sequence[str]) -> pl.DataFrame:
+def changes(
+    session: Session, wire: Wire, rows: pl.DataFrame, compare: Sequence[str], alive: str = "true"
+) -> pl.DataFrame:
     """Find what an upsert would do to the row of each staged row's key.
 
     Args:
@@ -135,13 +139,15 @@ def changes(session: Session, wire: Wire, rows: pl.DataFrame, compare: Sequence[
         wire: the table.
         rows: ``_row`` and the short columns.
         compare: the columns that an upsert would change.
+        alive: a condition that a row of the target must meet, or it counts as not there.
 
     Returns:
         `rows` and ``mask``: -1 for a new row, 0 for one that changes nothing, else the bits of the
         columns that differ.
     """
-    found = session.fetch(changes_sql(wire, compare)).cast({"_row": pl.Int64, "mask": pl.Int64})
-    masks = pl.repeat(0, int(rows["_row"][-1]) + 1, dtype=pl.Int64, eager=True)  # rows are in input order
+    found = session.fetch(changes_sql(wire, compare, alive)).cast({"_row": pl.Int64, "mask": pl.Int64})
+    found = found.filter(pl.col("_row") <= rows["_row"][-1])  # rows are in input order
+    masks = pl.repeat(0, int(rows["_row"][-1]) + 1, dtype=pl.Int64, eager=True)
     return rows.with_columns(mask=masks.scatter(found["_row"], found["mask"]).gather(rows["_row"]))
 
 

@@ -21,14 +21,17 @@ class Intake:
     """A frame that has every column of its table, and what was in it from the start.
 
     Attributes:
-        frame: all columns of the contract, in its order; nulls filled by defaults.
+        frame: all columns of the contract, in its order; nulls filled by defaults, and null throughout
+            where a column was left out and nothing is declared to fill it in.
         given: the columns that the caller's frame had.
         stamped: the columns that were set to the time of the batch because of ``on_update``.
+        written: the columns that a new row is given; the database fills in the others.
     """
 
     frame: pl.DataFrame
     given: frozenset[str]
     stamped: frozenset[str]
+    written: frozenset[str]
 
 
 def to_polars(source: Any) -> pl.DataFrame:
@@ -64,12 +67,14 @@ def to_polars(source: Any) -> pl.DataFrame:
     )
 
 
-def fit(contract: Contract, frame: pl.DataFrame) -> Intake:
+def fit(contract: Contract, frame: pl.DataFrame, *, partial: bool = False) -> Intake:
     """Check that a frame's columns are the table's, and fill in what may be left out.
 
     Args:
         contract: the table.
         frame: any rows.
+        partial: only the key is required, and nothing but the time of the change is filled in, as the
+            rows exist already.
 
     Returns:
         The frame with all columns of the contract.
@@ -79,15 +84,76 @@ def fit(contract: Contract, frame: pl.DataFrame) -> Intake:
     """
     if not frame.width:
         raise ContractError(f"the frame has no columns: pass one with the columns of table {contract.name}")
-    problems = [*_unknown(contract, frame), *_missing(contract, frame), *_mistyped(contract, frame)]
+    problems = [*_unknown(contract, frame), *_missing(contract, frame, partial), *_mistyped(contract, frame)]
     if problems:
         lines = "".join(f"\n  - {problem}" for problem in problems)
         raise ContractError(f"the frame does not fit table {contract.name}; nothing was written:{lines}")
     given = frozenset(frame.columns)
     stamped = {c.name for c in contract.columns if c.options.on_update and c.name not in given}
+    made = stamped if partial else stamped | {c.name for c in contract.columns if _fills(c)}
     now = dt.datetime.now(dt.UTC)
-    columns = [_fill(column, frame, now, column.name in given) for column in contract.columns]
-    return Intake(frame.with_columns(columns).select(contract.column_names), given, frozenset(stamped))
+    columns = [_fill(column, frame, now, column.name in made) for column in contract.columns]
+    filled = frame.with_columns(columns).select(contract.column_names)
+    return Intake(filled, given, frozenset(stamped), given | made)
+
+
+def fit_keys(contract: Contract, keys: Any) -> pl.DataFrame:
+    """Bring keys, in whatever form, to a frame of the key columns.
+
+    Args:
+        contract: the table.
+        keys: a frame that has the key columns, whatever else it has; or, as a list, the keys
+            themselves: values where the key is one column, else tuples in its order.
+
+    Returns:
+        The key columns.
+
+    Raises:
+        ContractError: key columns are missing, or the list cannot be read as keys.
+
+    Example:
+        >>> from crave_bulk.examples import Foods
+        >>> from crave_bulk.table import contract_of
+        >>> fit_keys(contract_of(Foods), [1, 2])["food_id"].to_list()
+        [1, 2]
+    """
+    key = contract.key
+    if isinstance(keys, list | tuple | set | range | pl.Series):
+        dtypes = {name: contract.column(name).dtype for name in key}
+        rows = [row if isinstance(row, tuple | list | dict) else (row,) for row in keys]
+        try:
+            return pl.DataFrame(rows, schema=dtypes, orient="row")
+        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+            raise ContractError(
+                f"the keys cannot be read as {', '.join(key)} of table {contract.name}: {error}; pass values, or "
+                "tuples where the key has several columns, or a frame"
+            ) from error
+    frame = to_polars(keys)
+    if missing := [name for name in key if name not in frame.columns]:
+        raise ContractError(
+            f"the keys of table {contract.name} need column {missing[0]!r}: the frame has {frame.columns}"
+        )
+    return frame.select(key)
+
+
+def with_constants(frame: pl.DataFrame, contract: Contract, values: dict[str, Any]) -> pl.DataFrame:
+    """Add columns of one value.
+
+    Args:
+        frame: any rows.
+        contract: the table that the columns are of.
+        values: column → value; ``"now"`` is the time of the batch.
+
+    Returns:
+        The frame with the columns.
+    """
+    now = dt.datetime.now(dt.UTC)
+    dtypes = {name: contract.column(name).dtype for name in values}
+    columns = [
+        (_moment(dtypes[name], now) if value == "now" else pl.lit(value, dtype=dtypes[name])).alias(name)
+        for name, value in values.items()
+    ]
+    return frame.with_columns(columns)
 
 
 def _unknown(contract: Contract, frame: pl.DataFrame) -> list[str]:
@@ -99,19 +165,29 @@ def _unknown(contract: Contract, frame: pl.DataFrame) -> list[str]:
             near = difflib.get_close_matches(name.casefold(), missing, n=1)
             hint = f"did you mean {missing[near[0]]!r}?" if near else f"drop it, or add it to {contract.name}"
             problems.append(f"column {name!r} is not in the table: {hint}")
+        elif contract.column(name).generated:
+            problems.append(f"column {name!r} is computed by the database: drop it")
     return problems
 
 
-def _missing(contract: Contract, frame: pl.DataFrame) -> list[str]:
+def _missing(contract: Contract, frame: pl.DataFrame, partial: bool) -> list[str]:
+    absent = [c for c in contract.columns if c.name not in frame.columns]
+    if partial:
+        return [
+            f"key column {c.name!r} is missing: it says which row is meant" for c in absent if c.options.key
+        ]
     return [
         f"column {c.name!r} ({c.dtype}) is missing: add it to the frame, give the field a default, or "
         f"annotate it with `| None` if frames may leave it out"
-        for c in contract.columns
-        if c.name not in frame.columns
-        and c.required
-        and c.options.default is None
-        and c.options.on_update is None
+        for c in absent
+        if c.required and not _fills(c)
     ]
+
+
+def _fills(column: Column) -> bool:
+    """Tell whether a column that is left out is filled in here."""
+    options = column.options
+    return bool(options.default is not None or options.on_update or options.soft_delete)
 
 
 def _mistyped(contract: Contract, frame: pl.DataFrame) -> list[str]:
@@ -135,14 +211,18 @@ def _is_a(contract: Contract, column: Column, have: pl.DataType, frame: pl.DataF
     return bool(expected.check(have, PolarsData(frame.lazy(), column.name)))
 
 
-def _fill(column: Column, frame: pl.DataFrame, now: dt.datetime, given: bool) -> pl.Expr:
-    """Write the expression of one column: as given, with nulls filled, or made up altogether."""
+def _fill(column: Column, frame: pl.DataFrame, now: dt.datetime, made: bool) -> pl.Expr:
+    """Write the expression of one column: as given, with nulls filled, made up altogether, or null."""
+    if column.name not in frame.columns:
+        return (_make(column, frame.height, now) if made else pl.lit(None, dtype=column.dtype)).alias(
+            column.name
+        )
     value = pl.col(column.name)
-    default = column.options.default
-    if given and (default is None or not frame[column.name].null_count()):
-        return value.cast(column.dtype) if frame.schema[column.name] == pl.Null else value
-    made = _make(column, frame.height, now)
-    return made.alias(column.name) if not given else value.cast(column.dtype).fill_null(made)
+    if frame.schema[column.name] == pl.Null:
+        value = value.cast(column.dtype)
+    if not made or column.options.default is None or not frame[column.name].null_count():
+        return value
+    return value.cast(column.dtype).fill_null(_make(column, frame.height, now))
 
 
 def _make(column: Column, rows: int, now: dt.datetime) -> pl.Expr:
@@ -151,6 +231,8 @@ def _make(column: Column, rows: int, now: dt.datetime) -> pl.Expr:
         return pl.lit(new_uuids(rows))
     if default == "now" or (default is None and column.options.on_update):
         return _moment(column.dtype, now)
+    if default is None and isinstance(column.dtype, pl.Boolean):
+        default = False  # a soft_delete mark
     return pl.lit(pl.Series([default], dtype=column.dtype)).first()
 
 

@@ -1,18 +1,17 @@
-"""Merge: one set-based statement applies the staging table to the target, and says what it did."""
+"""Merge: the set-based statements that apply the staging table to the target."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-import polars as pl
-
-from crave_bulk.backends.base import Backend, MergeParts, read_back
-from crave_bulk.errors import ContractError, DatabaseError
+from crave_bulk.backends.base import MergeParts, differs, read_back
 from crave_bulk.pipeline.intake import Intake
 from crave_bulk.pipeline.stage import STAGE, Wire
-from crave_bulk.session import Session
 from crave_bulk.sql import quote
 from crave_bulk.table import Contract
+
+Kind = Literal["insert", "merge", "update", "delete"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,52 +19,57 @@ class Columns:
     """Which columns a write touches.
 
     Attributes:
+        insert: what a new row is given.
         update: what an existing row takes over.
         compare: what decides whether it changes at all.
     """
 
+    insert: list[str]
     update: list[str]
     compare: list[str]
 
 
-def columns_to_write(contract: Contract, intake: Intake) -> Columns:
-    """Choose the columns of a merge: what the frame gave, by each column's merge rule.
+def columns_to_write(contract: Contract, intake: Intake, kind: Kind) -> Columns:
+    """Choose the columns of a write: what the frame gave, by each column's merge rule.
 
     A column that the frame did not have keeps its value in existing rows, as a default would
-    destroy it; new rows take the default.
+    destroy it; new rows take the default. A row that was marked as deleted is revived by a merge.
 
     Args:
         contract: the table.
         intake: the frame, and what was in it.
+        kind: how rows are applied.
 
     Returns:
-        The columns.
-
-    Raises:
-        ContractError: a merge rule is not available.
+        The columns, in the order of the table.
     """
-    compare = []
-    for column in contract.columns:
-        if column.name not in intake.given or column.options.key:
-            continue
-        if column.options.merge != "replace":
-            raise ContractError(
-                f"table {contract.name}: merge={column.options.merge!r} of column {column.name!r} is not available "
-                "in this version: use 'replace', or insert"
-            )
-        compare.append(column.name)
+    names = [name for name in contract.column_names if name in intake.written]
+    if kind in ("insert", "delete"):
+        return Columns(names, [], [])
+    revived = {contract.soft_delete.name} if contract.soft_delete else set()
+    compare = [
+        column.name
+        for column in contract.columns
+        if column.name in intake.given | revived
+        and column.name in intake.written
+        and not column.options.key
+        and (kind == "update" or column.options.merge != "keep")
+    ]
     stamped = [name for name in contract.column_names if name in intake.stamped]
-    return Columns(update=compare + stamped, compare=compare)
+    return Columns(names, compare + stamped, compare)
 
 
-def merge_parts(wire: Wire, backend: Backend, columns: Columns, wave: int = 0) -> MergeParts:
-    """Collect what a merge statement is made of.
+def merge_parts(
+    wire: Wire, columns: Columns, where: str, *, read_keys: bool, overrides: bool = False
+) -> MergeParts:
+    """Collect what a statement is made of.
 
     Args:
         wire: the table.
-        backend: its database.
         columns: which columns to write.
-        wave: which staged rows to apply.
+        where: which staged rows to apply, as ``s``.
+        read_keys: whether to read back the keys of the rows that were written.
+        overrides: whether keys were made for columns that the database always fills in itself.
 
     Returns:
         The parts, quoted.
@@ -77,7 +81,8 @@ def merge_parts(wire: Wire, backend: Backend, columns: Columns, wave: int = 0) -
         ...     name: str
         >>> with cb.connect() as db:
         ...     wire = Wire(cb.table.contract_of(Foods), db.backend)
-        ...     print(db.backend.merge(merge_parts(wire, db.backend, Columns(["name"], ["name"]))))
+        ...     columns = Columns(["id", "name"], ["name"], ["name"])
+        ...     print(db.backend.merge(merge_parts(wire, columns, "s.wave = 0", read_keys=False)))
         INSERT INTO "Foods" AS t ("id", "name")
         SELECT "id", "name" FROM (SELECT s._row, s.c0 AS "id", s.c1 AS "name" FROM crave_bulk_stage AS s
         WHERE s.wave = 0) AS s WHERE true
@@ -85,20 +90,21 @@ def merge_parts(wire: Wire, backend: Backend, columns: Columns, wave: int = 0) -
         WHERE t."name" IS DISTINCT FROM excluded."name"
     """
     contract = wire.contract
+    named = {*contract.key, *columns.insert, *columns.update}
+    names = [name for name in contract.column_names if name in named]
     return MergeParts(
         target=wire.target,
-        source=wire.staged(contract.column_names, STAGE, f"s.wave = {wave}", ["s._row"]),
+        source=wire.staged(names, STAGE, where, ["s._row"]),
         key=tuple(map(quote, contract.key)),
-        insert=tuple(map(quote, contract.column_names)),
+        insert=tuple(map(quote, columns.insert)),
         update=tuple(map(quote, columns.update)),
         compare=tuple((quote(name), wire.codecs[name].compare) for name in columns.compare),
-        returning=tuple(
-            (wire.codecs[n].read, quote(n), wire.short[n]) for n in contract.key if backend.reads_back
-        ),
+        returning=tuple((wire.codecs[n].read, quote(n), wire.short[n]) for n in contract.key if read_keys),
+        overriding=" OVERRIDING SYSTEM VALUE" if overrides else "",
     )
 
 
-def insert_sql(parts: MergeParts, *, ignore: bool) -> str:
+def insert_sql(parts: MergeParts, *, ignore: bool = False) -> str:
     """Write the statement that inserts new rows only, which both databases take.
 
     Args:
@@ -118,43 +124,84 @@ def insert_sql(parts: MergeParts, *, ignore: bool) -> str:
     """
     conflict = f"\nON CONFLICT ({', '.join(parts.key)}) DO NOTHING" if ignore else ""
     return (
-        f"INSERT INTO {parts.target} AS t ({', '.join(parts.insert)})\n"
+        f"INSERT INTO {parts.target} AS t ({', '.join(parts.insert)}){parts.overriding}\n"
         f"SELECT {', '.join(parts.insert)} FROM ({parts.source}) AS s WHERE true"
         f"{conflict}{read_back(parts, 'true')}"
     )
 
 
-def apply_wave(
-    session: Session, wire: Wire, statement: str, rows: pl.DataFrame, *, only: bool
-) -> pl.DataFrame:
-    """Run one merge, and learn what it did.
+def update_sql(parts: MergeParts) -> str:
+    """Write the statement that updates existing rows only, which both databases take.
 
     Args:
-        session: the connection, with the rows staged.
-        wire: the table.
-        statement: the merge.
-        rows: the rows that it should write: ``_row``, ``mask`` (-1 for a new row) and the short columns.
-        only: it is the only wave; of several, one may find a row as the one before left it.
+        parts: what to write where.
 
     Returns:
-        ``_row`` of each row that was written, and ``inserted``.
+        One statement; a row that would not change is neither written nor read back.
+
+    Example:
+        >>> parts = MergeParts('"foods"', 'SELECT s.c0 AS "id", s.c1 AS "n" FROM stage AS s',
+        ...     ('"id"',), (), ('"n"',), (('"n"', "{}"),), (("{}", '"id"', "c0"),))
+        >>> print(update_sql(parts))
+        UPDATE "foods" AS t SET "n" = s."n"
+        FROM (SELECT s.c0 AS "id", s.c1 AS "n" FROM stage AS s) AS s
+        WHERE t."id" = s."id" AND true AND (t."n" IS DISTINCT FROM s."n")
+        RETURNING t."id" AS c0, false AS inserted
     """
-    if not session.backend.reads_back:
-        return _count(session, statement, rows, only)
-    done = session.fetch(statement)
-    if "_row" in done.columns:
-        return done.select("_row", "inserted")
-    key = wire.shorts(wire.contract.key)
-    return rows.join(wire.from_wire(done, wire.contract.key), on=key, how="inner").select("_row", "inserted")
+    sets = ", ".join(f"{name} = s.{name}" for name in parts.update)
+    match = " AND ".join(f"t.{name} = s.{name}" for name in parts.key)
+    return (
+        f"UPDATE {parts.target} AS t SET {sets}\nFROM ({parts.source}) AS s\n"
+        f"WHERE {match} AND {parts.alive} AND ({differs(parts, 's')}){read_back(parts, 'false', 't.')}"
+    )
 
 
-def _count(session: Session, statement: str, rows: pl.DataFrame, only: bool) -> pl.DataFrame:
-    """Run a merge under the write lock, where what it should write is known, and check that it did."""
-    session.execute(statement)
-    written = int(session.fetch("SELECT changes() AS written").item())
-    if only and written != rows.height:
-        raise DatabaseError(
-            f"the merge wrote {written} rows where {rows.height} were expected, so it was rolled back: a trigger "
-            "on the table leaves rows out; drop the trigger, or load around it"
-        )
-    return rows.select("_row", inserted=pl.col("mask") == -1)
+def delete_sql(parts: MergeParts) -> str:
+    """Write the statement that deletes the rows of the staged keys, which both databases take.
+
+    Args:
+        parts: what to delete where.
+
+    Returns:
+        One statement that reads back the rows it deleted.
+
+    Example:
+        >>> parts = MergeParts('"names"', 'SELECT s.c0 AS "a", s.c1 AS "b" FROM stage AS s', ('"a"', '"b"'), (), (), (), ())
+        >>> print(delete_sql(parts))
+        DELETE FROM "names" AS t
+        WHERE (t."a", t."b") IN (SELECT s."a", s."b" FROM (SELECT s.c0 AS "a", s.c1 AS "b" FROM stage AS s) AS s)
+    """
+    key, staged = (", ".join(f"{alias}.{name}" for name in parts.key) for alias in "ts")
+    return (
+        f"DELETE FROM {parts.target} AS t\n"
+        f"WHERE ({key}) IN (SELECT {staged} FROM ({parts.source}) AS s){read_back(parts, 'false')}"
+    )
+
+
+def delete_others_sql(parts: MergeParts, condition: str) -> str:
+    """Write the statement that deletes the rows whose keys are not staged.
+
+    Args:
+        parts: what to delete where; with ``update``, the rows are marked instead.
+        condition: which rows may be deleted, as ``t``.
+
+    Returns:
+        One statement that reads back the rows it deleted.
+
+    Example:
+        >>> parts = MergeParts('"foods"', 'SELECT s.c0 AS "id" FROM stage AS s', ('"id"',), (), (), (), (("{}", '"id"', "c0"),))
+        >>> print(delete_others_sql(parts, "true"))
+        DELETE FROM "foods" AS t
+        WHERE NOT EXISTS (SELECT 1 FROM (SELECT s.c0 AS "id" FROM stage AS s) AS s WHERE t."id" = s."id") AND true
+        RETURNING "id" AS c0, false AS inserted
+    """
+    match = " AND ".join(f"t.{name} = s.{name}" for name in parts.key)
+    what = (
+        f"UPDATE {parts.target} AS t SET {', '.join(parts.update)}"
+        if parts.update
+        else f"DELETE FROM {parts.target} AS t"
+    )
+    return (
+        f"{what}\nWHERE NOT EXISTS (SELECT 1 FROM ({parts.source}) AS s WHERE {match}) AND {condition}"
+        f"{read_back(parts, 'false')}"
+    )

@@ -54,22 +54,25 @@ class Wire:
         encoded = [codec.encode(pl.col(name)).alias(self.short[name]) for name, codec in self.codecs.items()]
         return rows.select(pl.col("_row").cast(pl.Int64), *encoded)
 
-    def fetch(self, session: Session, query: str, names: Sequence[str]) -> pl.DataFrame:
+    def fetch(
+        self, session: Session, query: str, names: Sequence[str], *, numbered: bool = False
+    ) -> pl.DataFrame:
         """Run a query over columns of the table, and bring them to the wire's dtypes.
 
         Args:
             session: the connection.
             query: selects the short columns of `names`, in their order, as `read` writes them.
             names: columns of the contract.
+            numbered: the query selects ``_row`` before them.
 
         Returns:
-            The short columns in the dtypes of `encode`.
+            The short columns in the dtypes of `encode`, after ``_row`` where there is one.
         """
-        wires = [self.codecs[name].wire for name in names]
-        typed = session.backend.typed(query, wires)
+        number: list[pl.DataType] = [pl.Int64()] if numbered else []
+        typed = session.backend.typed(query, number + [self.codecs[name].wire for name in names])
         fetched = session.fetch(query) if typed is None else session.fetch(typed).slice(1)
-        fetched.columns = self.shorts(names)
-        return self.from_wire(fetched, names)
+        fetched.columns = [*(["_row"] if numbered else []), *self.shorts(names)]
+        return self.from_wire(fetched, names).cast({"_row": pl.Int64} if numbered else {})
 
     def from_wire(self, fetched: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
         """Bring short columns to the wire's dtypes, where the driver gave others.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,13 +54,22 @@ class _Rule:
     warns: bool = False
 
 
-def validate(contract: Contract, codecs: dict[str, Codec], frame: pl.DataFrame) -> Validated:
+def validate(
+    contract: Contract,
+    codecs: dict[str, Codec],
+    frame: pl.DataFrame,
+    written: Collection[str] | None = None,
+    *,
+    whole: bool = True,
+) -> Validated:
     """Judge every row by every rule of the contract and by what the database can hold.
 
     Args:
         contract: the table.
         codecs: how each column travels, with what the database would refuse.
         frame: all columns of the contract.
+        written: the columns that are judged, None for all: the others are not written.
+        whole: the rows are whole, so that rules over several columns can be judged.
 
     Returns:
         The frame, coerced where the contract says so, and one failure per broken rule.
@@ -68,9 +77,13 @@ def validate(contract: Contract, codecs: dict[str, Codec], frame: pl.DataFrame) 
     Raises:
         ContractError: a check itself failed, or returned something else than booleans.
     """
-    coerced, uncoercible = _coerce(contract, frame)
+    columns = [c for c in contract.columns if written is None or c.name in written]
+    coerced, uncoercible = _coerce(contract, columns, frame)
     lazy = coerced.lazy()
-    rules = [*_column_rules(contract, codecs, lazy), *_frame_rules(contract, lazy)]
+    rules = [
+        *_column_rules(contract, columns, codecs, lazy),
+        *(_frame_rules(contract, lazy) if whole else ()),
+    ]
     try:
         verdicts = _collect(lazy, [rule.verdict for rule in rules])
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
@@ -84,7 +97,7 @@ def validate(contract: Contract, codecs: dict[str, Codec], frame: pl.DataFrame) 
             part.join(pl.concat(lost), on=["row", "column"], how="anti", maintain_order="left")
             for part in broken
         ]
-    return Validated(exact, failures.gather([*uncoercible, *broken, *_invalid_json(contract, coerced)]))
+    return Validated(exact, failures.gather([*uncoercible, *broken, *_invalid_json(columns, coerced)]))
 
 
 def _collect(frame: pl.LazyFrame, verdicts: list[pl.Expr | pl.LazyFrame]) -> list[pl.Series]:
@@ -97,9 +110,11 @@ def _collect(frame: pl.LazyFrame, verdicts: list[pl.Expr | pl.LazyFrame]) -> lis
     return [together[n] if n in together.columns else next(others).to_series() for n in names]
 
 
-def _coerce(contract: Contract, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+def _coerce(
+    contract: Contract, judged: list[Column], frame: pl.DataFrame
+) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
     """Cast the columns with ``coerce=True``; a value that does not survive it is a failure of its row."""
-    columns = [c for c in contract.columns if c.coerce and frame.schema[c.name] != c.dtype]
+    columns = [c for c in judged if c.coerce and frame.schema[c.name] != c.dtype]
     if not columns:
         return frame, []
     found = []
@@ -131,11 +146,13 @@ def _changed(before: pl.Series, after: pl.Series) -> pl.Series:
     return after.cast(before.dtype, strict=False).ne_missing(before)
 
 
-def _column_rules(contract: Contract, codecs: dict[str, Codec], frame: pl.LazyFrame) -> Iterator[_Rule]:
-    for column in contract.columns:
+def _column_rules(
+    contract: Contract, columns: list[Column], codecs: dict[str, Codec], frame: pl.LazyFrame
+) -> Iterator[_Rule]:
+    for column in columns:
         name = column.name
         value = pl.col(name)
-        if not column.nullable:
+        if not column.nullable and not (column.options.key and column.default_sql):
             yield _Rule("not_nullable", name, f"{name} may not be null", _present(column), nulls_pass=False)
         if column.options.uuid:
             test = _uuid_test(column)
@@ -212,9 +229,9 @@ def _no_values(rows: int) -> pl.Series:
     return pl.repeat(None, rows, dtype=pl.String, eager=True)
 
 
-def _invalid_json(contract: Contract, frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def _invalid_json(columns: list[Column], frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """Find text that is no JSON; DuckDB has the parser."""
-    for column in contract.columns:
+    for column in columns:
         if not (column.options.json and isinstance(column.dtype, pl.String)) or not frame.height:
             continue
         texts = frame.select(t=pl.col(column.name))

@@ -1,0 +1,454 @@
+"""One attempt at one batch, in an open transaction: the steps share what they learn of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import polars as pl
+
+from crave_bulk import failures
+from crave_bulk.errors import DatabaseError
+from crave_bulk.pipeline import combine, constraints, dedupe, resolve
+from crave_bulk.pipeline.checks import Checks
+from crave_bulk.pipeline.clock import Clock
+from crave_bulk.pipeline.constraints import Settled
+from crave_bulk.pipeline.merge import Columns, Kind
+from crave_bulk.pipeline.stage import STAGE, Wire
+from crave_bulk.pipeline.verdict import Verdict
+from crave_bulk.pipeline.write import Writer, refusals
+from crave_bulk.session import Session
+from crave_bulk.sql import quote_all
+from crave_bulk.table import Merge
+
+_SMALL = 10_000  # rows; above, a hash join over a target of the like size is the better plan
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be done, and all that is known of it before the transaction begins.
+
+    Attributes:
+        wire: the table on its database.
+        kind: how rows are applied.
+        columns: which columns are written.
+        rules: column → merge rule, of the columns that are not simply replaced.
+        frame: all columns of the contract, validated.
+        on: the unique key that rows are matched by, where it is not the key.
+        newer: the column that must not be older than what is there.
+        ignores: an insert leaves rows alone whose key exists.
+        distinct: rows of the same key are refused rather than combined.
+        changed: the outcome of a row that exists and was written.
+    """
+
+    wire: Wire
+    kind: Kind
+    columns: Columns
+    rules: dict[str, Merge]
+    frame: pl.DataFrame
+    on: tuple[str, ...] | None = None
+    newer: str | None = None
+    ignores: bool = False
+    distinct: bool = False
+    changed: str = "updated"
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether what stands in the table takes part in what a row comes to."""
+        return self.newer is not None or any(rule not in ("replace", "keep") for rule in self.rules.values())
+
+
+class Attempt:
+    """The steps of one attempt."""
+
+    def __init__(
+        self, session: Session, job: Job, verdict: Verdict, clock: Clock, *, joined: bool, last: bool
+    ) -> None:
+        self.session, self.job, self.verdict, self.clock = session, job, verdict, clock
+        self.wire = job.wire
+        self.key = job.wire.shorts(job.wire.contract.key)
+        self.inserts = job.kind == "insert"
+        self.repeats = False  # some key is in the batch more than once
+        self.avoiding = False  # the planner is kept from scanning the target
+        self.staged: int | None = None  # rows in the staging table, where there is one
+        facts = session.fetch(
+            f"SELECT EXISTS (SELECT 1 FROM {self.wire.target}) AS some, {session.backend.facts(self.wire.contract.name)}"
+        )
+        self.first = not facts["some"][0]  # the target is empty: there is nothing to compare with
+        self.writer = Writer(
+            session,
+            job.wire,
+            job.kind,
+            job.columns,
+            ignores=job.ignores,
+            watched=bool(facts["watched"][0]),
+            check_now=session.backend.check_now if facts["deferred"][0] and not joined else None,
+            last=last,
+        )
+        self.checks = Checks(session, job.wire, job.columns.compare, job.kind, job.ignores, joined=joined)
+
+    def run(self) -> None:
+        """Stage, compare, check and merge, and say what became of each row."""
+        with self.clock.phase("stage", self.job.frame.height):
+            accepted = self.verdict.outcomes.is_null()
+            rows = self.wire.encode(self.job.frame, None if accepted.all() else accepted)
+        rows = self._identify(rows)
+        while rows.height:
+            self.repeats = rows.select(pl.struct(self.key).n_unique()).item() < rows.height
+            rows = self._apply(rows)
+            self.first = False
+        self._unstage()
+        if self.avoiding and self.session.backend.allow_scans:
+            self.session.execute(self.session.backend.allow_scans)
+
+    # -- which row is which --
+
+    def _identify(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Give each row its key, where the frame does not say it."""
+        contract, made = self.wire.contract, False
+        rows = self._castable(rows)
+        if self.job.on and rows.height:
+            self._stage(rows)
+            rows = resolve.by_unique(self.session, self.wire, rows, self.job.on)
+        if any(contract.column(name).default_sql for name in contract.key):
+            made = bool(rows.select(pl.any_horizontal(pl.col(self.key).is_null().any())).item())
+            rows = resolve.made_keys(self.session, self.wire, rows) if made else rows
+            self.writer.overrides = made and any(contract.column(n).identity_always for n in contract.key)
+        if self.job.on and rows.height:
+            self._refuse_taken(resolve.usurpers(rows, self.key))
+        if self.job.on or made:
+            self.verdict.keys = rows.select("_row").hstack(self.wire.decode(rows, contract.key))
+        if self.job.distinct:
+            same = rows.filter(pl.struct(self.key).is_duplicated())["_row"]
+            self.verdict.reject(constraints.repeat_failures(self.wire, self.job.frame, same))
+        return self.verdict.open(rows).drop("group", strict=False)
+
+    def _castable(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Refuse what the database cannot read as the column's type, where only it can tell."""
+        names = [name for name in self.wire.contract.column_names if self.wire.codecs[name].fallible]
+        if not names or not rows.height:
+            return rows
+        self._stage(rows)
+        for row, error in self.writer.unreadable(rows["_row"].to_list(), names).items():
+            self.verdict.reject(refusals(self.wire, self.job.frame, {row: error}))
+        return self.verdict.open(rows)
+
+    # -- the steps --
+
+    def _apply(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Apply rows, and return those of keys whose last row was refused: they stand without it."""
+        gone: set[int] = set()
+        while True:
+            states, stale = self._combine(without(rows, gone))
+            compared = self._stage_and_compare(states)
+            candidates = self._candidates(compared)
+            settled = self._check(candidates)
+            refused = self._stand_without(states, settled)
+            if not refused:
+                break
+            gone |= refused
+        self._reject(settled)
+        final = self._final(candidates, settled)
+        with self.clock.phase("merge", final.height):
+            written, errors = self.writer.run(final, waves=bool(settled.waves))
+        self.verdict.reject(refusals(self.wire, self.job.frame, errors))
+        again = self._of_refused_keys(states, settled, list(errors))
+        with self.clock.phase("report", rows.height):
+            done = (
+                compared.join(again, on="_row", how="anti", maintain_order="left")
+                if again.height
+                else compared
+            )
+            self.verdict.set(stale, "stale")
+            self._account(done, final, candidates, settled, written)
+        return (
+            rows.join(again, on="_row", how="semi", maintain_order="left") if again.height else rows.clear()
+        )
+
+    def _combine(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
+        """Give each row the state of its key after it; return the stale rows apart."""
+        job, none = self.job, pl.Series([], dtype=pl.Int64)
+        if not (job.looks_back or (job.rules and self.repeats)):
+            return rows, none
+        names = [*job.rules, *([job.newer] if job.newer else [])]
+        with self.clock.phase("dedupe", rows.height):
+            values = rows.select("_row", *self.key).hstack(job.frame.select(names)[rows["_row"]])
+            there = self._existing(rows, names) if job.looks_back else values.clear().drop("_row")
+            if job.looks_back:
+                fresh = rows.join(there, on=self.key, how="anti")["_row"]
+                rows = rows.with_columns(fresh=pl.col("_row").is_in(fresh.implode()).cast(pl.Int32))
+            stale = combine.stale(values, there, self.key, job.newer) if job.newer else none
+            rows, values = without(rows, set(stale)), without(values, set(stale))
+            while True:
+                found = combine.combine(values, there, self.key, job.rules)
+                if not found.impossible.height:
+                    break
+                self.verdict.reject(combine_failures(job, found.impossible))
+                rows, values = self.verdict.open(rows), self.verdict.open(values)
+        encoded = [
+            self.wire.codecs[name].encode(pl.col(name)).alias(self.wire.short[name]) for name in job.rules
+        ]
+        return rows.with_columns(found.rows.select(encoded)), stale
+
+    def _existing(self, rows: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+        """Fetch what stands in some columns of the batch's keys, and keep others from changing it."""
+        key = self.wire.contract.key
+        if self.first:
+            empty = self.wire.encode(self.job.frame.clear(), None)
+        else:
+            self._stage(rows.select("_row", *self.key))
+            self._avoid_scans(rows)
+            lock = self.session.backend.lock_rows.format(quote_all(key, "t."))
+            query = dedupe.kept_sql(self.wire, [*key, *names], lock)
+            empty = self.wire.fetch(self.session, query, [*key, *names])
+        return empty.select(self.key).hstack(self.wire.decode(empty, names))
+
+    def _stage_and_compare(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Add ``mask``: -1 for a row that is new, 0 for one that changes nothing, else what differs."""
+        if not rows.height:
+            return rows.with_columns(mask=pl.lit(0, dtype=pl.Int64))
+        if self.first:
+            rows = rows.with_columns(mask=pl.lit(-1, dtype=pl.Int64))
+        self._stage(self._in_waves(rows, Settled()))
+        self._avoid_scans(rows)
+        with self.clock.phase("dedupe", rows.height):
+            if not self.first:
+                rows = self._compare(rows)
+            if self.job.kind in ("update", "delete"):
+                missing = rows.filter(mask=-1)["_row"]
+                self.verdict.set(missing, "missing")
+                rows = without(rows, set(missing))
+        return rows
+
+    def _compare(self, rows: pl.DataFrame) -> pl.DataFrame:
+        if self.job.kind in ("insert", "delete"):
+            taken = dedupe.taken(self.session, self.wire)
+            there = pl.col("_row").is_in(taken.implode())
+            if self.job.kind == "delete":
+                return rows.with_columns(mask=pl.when(there).then(1).otherwise(-1).cast(pl.Int64))
+            self._refuse_taken(taken)
+            return rows.with_columns(mask=there.cast(pl.Int64) - 1)
+        alive = self.wire.alive("t") if self.job.kind == "update" else "true"
+        rows = dedupe.changes(self.session, self.wire, rows, self.job.columns.compare, alive)
+        if self.job.on:
+            taken = rows.filter((pl.col(resolve.FRESH) == 1) & (pl.col("mask") != -1))["_row"]
+            self._refuse_taken(taken)
+            rows = without(rows, set(taken))
+        return rows
+
+    def _refuse_taken(self, rows: pl.Series) -> None:
+        """Account for new rows whose key exists in the table."""
+        if self.job.ignores:
+            self.verdict.set(rows, "ignored")
+        elif len(rows):
+            self.verdict.reject(constraints.key_failures(self.wire, self.job.frame, rows))
+
+    def _candidates(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Select the rows that may be written; a key with one changed row keeps all of its rows."""
+        moves = pl.col("mask") != 0
+        masks = set(rows["mask"].unique())
+        self.checks.moved = masks - {0}
+        if 0 in masks:
+            rows = rows.filter(moves.any().over(self.key) if self.repeats and not self.inserts else moves)
+        left_out = self.checks.left_out() if rows.height else []
+        if left_out:
+            with self.clock.phase("dedupe", rows.height):
+                rows = dedupe.kept(self.session, self.wire, rows, left_out)
+            self._stage(self._in_waves(rows, Settled()))
+        return rows
+
+    def _check(self, candidates: pl.DataFrame) -> Settled:
+        """Check what may be written; stage again where that makes the work smaller."""
+        if not candidates.height or self.job.kind == "delete":
+            return Settled()
+        # A merge passes over rows that change nothing, so few of them may stay; an insert must not meet
+        # the rows that are taken.
+        enough = candidates.height if self.inserts else 2 * candidates.height
+        if enough < (self.staged or 0):
+            self._stage(self._in_waves(candidates, Settled()))
+        with self.clock.phase("merge", candidates.height):
+            return self.checks.run(candidates, first=self.first)
+
+    def _stand_without(self, states: pl.DataFrame, settled: Settled) -> set[int]:
+        """Refuse the first row of each key that is refused, where its other rows were combined with it."""
+        if not (self.repeats and settled.gone and (self.job.rules or self.job.newer)):
+            return set()
+        gone = pl.DataFrame({"_row": sorted(settled.gone)}, schema={"_row": pl.Int64})
+        of_key = states.select("_row", *self.key).join(gone.select("_row", gone=True), on="_row", how="left")
+        several = of_key.filter(pl.len().over(self.key) > 1).filter("gone")
+        refused = set(several.select(pl.col("_row").min().over(self.key)).to_series())
+        if refused:
+            self._reject(settled.only(refused))
+        return refused
+
+    def _reject(self, settled: Settled) -> None:
+        """Write down every row that is refused, and every one that is ignored."""
+        for found in constraints.settled_failures(self.wire, self.job.frame, settled):
+            self.verdict.reject(found)
+        self.verdict.set(pl.Series(settled.ignored, dtype=pl.Int64), "ignored")
+
+    def _final(self, candidates: pl.DataFrame, settled: Settled) -> pl.DataFrame:
+        """Stage what is to be written, and select it: the last row of each key and wave, if it changes anything."""
+        final = self._in_waves(candidates, settled).filter(pl.col("wave").is_not_null())
+        if final.height and (settled or self.staged is None or final.height < candidates.height):
+            self._stage(final)
+        if final.height:
+            self._avoid_scans()
+        moves = pl.col("mask") != 0
+        return final.filter(moves | (pl.col("wave").max().over(self.key) > 0) if settled.waves else moves)
+
+    # -- stage --
+
+    def _stage(self, rows: pl.DataFrame) -> None:
+        """Ingest rows into the staging table, in place of what was there."""
+        self._unstage()
+        with self.clock.phase("stage", rows.height):
+            rows = rows.drop("mask", "group", strict=False)
+            if rows.height < _SMALL:
+                rows = rows.sort(self.key)  # two small batches meet in one order, and so do not deadlock
+            self.session.ingest(STAGE, rows)
+        self.staged = rows.height
+
+    def _unstage(self) -> None:
+        if self.staged is not None:
+            self.session.execute(f"DROP TABLE {STAGE}")
+        self.staged = None
+
+    def _in_waves(self, rows: pl.DataFrame, settled: Settled) -> pl.DataFrame:
+        """Combine rows of one key: in each wave the last one stands, of an insert the first.
+
+        The other rows have no wave: they are staged to be checked, as what a key holds in between
+        matters to unique keys, and are not written.
+        """
+        wave = pl.lit(0, dtype=pl.Int32)
+        if settled.waves:
+            wave = pl.col("_row").replace_strict(settled.waves, default=0, return_dtype=pl.Int32)
+        rows = without(rows.with_columns(wave=wave), settled.gone)
+        if self.repeats:
+            one = (
+                pl.struct(self.key).is_first_distinct()
+                if self.inserts
+                else pl.struct(*self.key, "wave").is_last_distinct()
+            )
+            rows = rows.with_columns(wave=pl.when(one).then("wave"))
+        if settled.waves and resolve.FRESH in rows.columns:
+            later = pl.col("wave") > pl.col("wave").min().over(self.key)  # an earlier wave has made the row
+            rows = rows.with_columns(pl.when(later).then(0).otherwise(resolve.FRESH).alias(resolve.FRESH))
+        return rows
+
+    def _avoid_scans(self, rows: pl.DataFrame | None = None) -> None:
+        """Keep the planner to the target's indexes: for all of a small batch, and for every merge."""
+        small = rows is None or rows.height < _SMALL
+        if small and not self.avoiding and self.session.backend.avoid_scans:
+            self.session.execute(self.session.backend.avoid_scans)
+            self.avoiding = True
+
+    # -- report --
+
+    def _of_refused_keys(self, states: pl.DataFrame, settled: Settled, refused: list[int]) -> pl.DataFrame:
+        """Select the other rows of keys whose last row the database refused."""
+        if not (refused and self.repeats) or self.inserts:
+            return states.select("_row").clear()
+        keys = states.filter(pl.col("_row").is_in(refused)).select(self.key)
+        others = without(without(states, settled.gone), refused)
+        return others.join(keys, on=self.key, how="semi", maintain_order="left").select("_row")
+
+    def _account(
+        self,
+        rows: pl.DataFrame,
+        final: pl.DataFrame,
+        candidates: pl.DataFrame,
+        settled: Settled,
+        written: pl.DataFrame,
+    ) -> None:
+        """Give every row its outcome, from what the database wrote."""
+        last = self.verdict.open(rows)
+        missed = without(self.verdict.open(final), set(written["_row"]))
+        if self.repeats:
+            is_last = last.select(pl.struct(self.key).is_last_distinct()).to_series()
+            self.verdict.set(last.filter(~is_last)["_row"], "duplicate")
+            last = last.filter(is_last)
+        self.verdict.set(last["_row"], "ignored" if self.inserts else "unchanged")
+        if settled.waves:
+            written = self._by_last_row(candidates, last, written)
+        self.verdict.set(written.filter("inserted")["_row"], "inserted")
+        self.verdict.set(written.filter(~pl.col("inserted"))["_row"], self.job.changed)
+        if missed.height and not settled.waves:
+            self._explain_missed(missed)
+
+    def _by_last_row(
+        self, candidates: pl.DataFrame, last: pl.DataFrame, written: pl.DataFrame
+    ) -> pl.DataFrame:
+        """Sum up the waves of a key on its last row; one that ended where it began is unchanged."""
+        keys = candidates.join(written, on="_row").group_by(self.key).agg(pl.col("inserted").any())
+        ended = last.join(keys, on=self.key, how="inner")
+        return ended.filter((pl.col("mask") != 0) | pl.col("inserted")).select("_row", "inserted")
+
+    def _explain_missed(self, missed: pl.DataFrame) -> None:
+        """Find out why the database did not write rows, and said nothing: another writer, or a trigger."""
+        missed = missed.sort("_row").drop("mask")
+        now = self._compare_again(missed)
+        if not self.writer.watched:
+            # Another writer has left the row just so, or deleted it, and may have changed it since.
+            now = now.with_columns(mask=pl.when(pl.col("mask") == -1).then(-1).otherwise(0))
+        equal, absent = pl.col("mask") == 0, pl.col("mask") == -1
+        if self.job.kind == "delete":
+            self.verdict.set(now.filter(absent)["_row"], "missing")
+            left = now.filter(~absent) if self.writer.watched else now.clear()
+        elif self.job.kind == "update":
+            self.verdict.set(now.filter(absent)["_row"], "missing")
+            left = now.filter(~absent & ~equal)
+        elif self.inserts and self.job.ignores:
+            left = now.filter(absent)
+        else:
+            left = now.filter(~equal)
+        skipped = DatabaseError("a trigger or a rule of the database left the row out without an error")
+        self.verdict.reject(
+            refusals(self.wire, self.job.frame, dict.fromkeys(left["_row"].to_list(), skipped))
+        )
+
+    def _compare_again(self, rows: pl.DataFrame) -> pl.DataFrame:
+        if self.job.kind in ("insert", "delete"):
+            there = dedupe.taken(self.session, self.wire)
+            mask = pl.when(pl.col("_row").is_in(there.implode())).then(1).otherwise(-1)
+            return rows.with_columns(mask=mask.cast(pl.Int64))
+        return dedupe.changes(self.session, self.wire, rows, self.job.columns.compare)
+
+
+def combine_failures(job: Job, impossible: pl.DataFrame) -> pl.DataFrame:
+    """Write one failure per value that cannot be combined with what its key holds.
+
+    Args:
+        job: the batch.
+        impossible: ``_row`` and ``column``.
+
+    Returns:
+        A frame of failures.
+    """
+    found = []
+    for (name,), part in impossible.group_by("column", maintain_order=True):
+        rule, column = job.rules[str(name)], job.wire.contract.column(str(name))
+        what = f"a {column.dtype}" if rule == "add" else "a JSON array"
+        message = f"{name} cannot be combined with what is there by {rule!r}: the result must be {what}"
+        values = job.frame[str(name)].gather(part["_row"])
+        found.append(
+            failures.failures("validate", f"merge({rule})", str(name), part["_row"], values, message)
+        )
+    return failures.gather(found)
+
+
+def without(rows: pl.DataFrame, numbers: Collection[int]) -> pl.DataFrame:
+    """Leave rows out.
+
+    Args:
+        rows: with ``_row``.
+        numbers: the rows to leave out.
+
+    Returns:
+        The others.
+
+    Example:
+        >>> without(pl.DataFrame({"_row": [0, 1, 2]}), {1})["_row"].to_list()
+        [0, 2]
+    """
+    return rows.filter(~pl.col("_row").is_in(list(numbers))) if numbers else rows

@@ -1,0 +1,118 @@
+"""Checks: ask the database for missing parents and competing rows, and settle what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import polars as pl
+
+from crave_bulk.pipeline import constraints, dedupe
+from crave_bulk.pipeline.constraints import Settled
+from crave_bulk.pipeline.merge import Kind
+from crave_bulk.pipeline.stage import Wire
+from crave_bulk.session import Session
+from crave_bulk.table import Reference
+
+
+class Checks:
+    """The unique keys and references of a table, over the rows of one batch.
+
+    Attributes:
+        moved: the masks that occur among the rows that may be written (see `dedupe.changes`): what no
+            row changes need not be asked for.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        wire: Wire,
+        compare: Sequence[str],
+        kind: Kind,
+        ignores: bool,
+        *,
+        joined: bool,
+    ) -> None:
+        self.session, self.wire, self.compare, self.kind, self.ignores = session, wire, compare, kind, ignores
+        self.moved: set[int] = set()
+        self.joined = joined  # an outer transaction may still bring the parents of deferred references
+
+    def left_out(self) -> list[str]:
+        """Name the checked columns that a write leaves alone: there, what stands in the table counts.
+
+        Returns:
+            Columns, in the order of the table.
+        """
+        if self.moved == {-1} or self.kind in ("insert", "delete"):
+            return []
+        contract = self.wire.contract
+        checked = {name for unique in self._uniques() for name in unique}
+        checked |= {name for reference in self._references() for name in reference.columns}
+        untouched = checked - {*contract.key, *self.compare}
+        return [name for name in contract.column_names if name in untouched]
+
+    def run(self, candidates: pl.DataFrame, *, first: bool) -> Settled:
+        """Ask for missing parents and competing rows until nothing new is refused.
+
+        Args:
+            candidates: the rows that may be written, staged: ``_row``, ``mask`` and the short columns.
+            first: the target is empty.
+
+        Returns:
+            What becomes of those that may not be written, and the order in which the others must.
+        """
+        holders = {unique: self._holders(unique, first) for unique in self._uniques()}
+        references = self._references()
+        missing = {r: constraints.missing_parents(self.session, self.wire, r) for r in references}
+        orphans: dict[Reference, set[int]] = {reference: set() for reference in references}
+        while True:
+            lost: set[int] = set().union(*orphans.values())
+            rows = _without(candidates, lost)
+            if self._find_orphans(rows, missing, orphans):
+                continue
+            settled = constraints.settle(
+                self.wire, candidates, holders, lost, inserts=self.kind == "insert", ignore=self.ignores
+            )
+            # Only when no other row is missing its parent is a refusal final, and its children orphans.
+            if not self._find_orphans(_without(rows, settled.gone), missing, orphans):
+                break
+        # A row that is ignored is not asked for its parent.
+        ignored = set(settled.ignored)
+        settled.orphans = {
+            reference: found - ignored for reference, found in orphans.items() if found - ignored
+        }
+        return settled
+
+    def _find_orphans(
+        self, rows: pl.DataFrame, missing: dict[Reference, pl.DataFrame], orphans: dict[Reference, set[int]]
+    ) -> bool:
+        """Add the rows whose parent is neither in the table nor among the rows; tell whether any are new."""
+        before = sum(map(len, orphans.values()))
+        for reference, values in missing.items():
+            orphans[reference].update(constraints.orphans(self.wire, rows, values, reference))
+        return sum(map(len, orphans.values())) > before
+
+    def _uniques(self) -> list[tuple[str, ...]]:
+        return [unique for unique in self.wire.contract.unique if self._moves(unique)]
+
+    def _references(self) -> list[Reference]:
+        return [
+            reference
+            for reference in self.wire.contract.references
+            if self._moves(reference.columns) and not (reference.deferred and self.joined)
+        ]
+
+    def _holders(self, unique: tuple[str, ...], first: bool) -> pl.DataFrame:
+        """Ask who holds a unique value that the batch claims."""
+        names = list(dict.fromkeys([*self.wire.contract.key, *unique]))
+        if first:
+            return pl.DataFrame(schema={self.wire.short[n]: self.wire.codecs[n].wire for n in names})
+        return self.wire.fetch(self.session, constraints.holders_sql(self.wire, unique), names)
+
+    def _moves(self, names: Sequence[str]) -> bool:
+        """Tell whether some row is new, or changes one of some columns."""
+        bits = sum({dedupe.bit(self.compare.index(name)) for name in names if name in self.compare})
+        return any(mask == -1 or mask & bits for mask in self.moved)
+
+
+def _without(rows: pl.DataFrame, numbers: Collection[int]) -> pl.DataFrame:
+    return rows.filter(~pl.col("_row").is_in(list(numbers))) if numbers else rows

@@ -1,0 +1,213 @@
+"""Write: run the merge over the staging table, learn what it did, and find the rows it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import polars as pl
+
+from crave_bulk import failures
+from crave_bulk.backends.base import MergeParts
+from crave_bulk.errors import ConstraintViolated, DatabaseError
+from crave_bulk.pipeline import dedupe
+from crave_bulk.pipeline.bisect import bisect
+from crave_bulk.pipeline.constraints import value_text
+from crave_bulk.pipeline.merge import Columns, Kind, delete_sql, insert_sql, merge_parts, update_sql
+from crave_bulk.pipeline.resolve import FRESH
+from crave_bulk.pipeline.stage import STAGE, Wire
+from crave_bulk.session import Session
+from crave_bulk.sql import quote
+
+# What the checks find as a rule, and the database where they cannot: a partial index, a reference between
+# rows that are written one after the other.
+STAGES = {
+    "23505": "unique",
+    "SQLITE_CONSTRAINT_UNIQUE": "unique",
+    "23503": "reference",
+    "SQLITE_CONSTRAINT_FOREIGNKEY": "reference",
+}
+RACES = ("23505", "23503")  # what another writer can cause between the check and the merge
+
+
+class Raced(Exception):
+    """Another writer may have come in between: everything is to be checked again."""
+
+
+class Writer:
+    """The statements that write one batch."""
+
+    def __init__(
+        self,
+        session: Session,
+        wire: Wire,
+        kind: Kind,
+        columns: Columns,
+        *,
+        ignores: bool,
+        watched: bool,
+        check_now: str | None,
+        last: bool,
+    ) -> None:
+        self.session, self.wire, self.kind, self.columns = session, wire, kind, columns
+        self.ignores, self.check_now, self.last = ignores, check_now, last
+        self.watched = watched
+        self.reads_back = session.backend.reads_back or watched
+        self.overrides = False
+        self._indexed = False
+
+    def run(self, final: pl.DataFrame, *, waves: bool) -> tuple[pl.DataFrame, dict[int, DatabaseError]]:
+        """Apply the staged rows, wave by wave; mostly there is one.
+
+        Args:
+            final: the rows to write, staged: ``_row``, ``wave``, ``mask`` and the short columns.
+            waves: there may be several, of which one may find a row as the one before left it.
+
+        Returns:
+            ``_row`` of each row that was written, and ``inserted``; and the rows that were refused.
+
+        Raises:
+            Raced: another writer may be to blame.
+            DatabaseError: no row is to blame.
+        """
+        done = [final.select("_row", inserted=pl.col("mask") == -1).clear()]
+        errors: dict[int, DatabaseError] = {}
+        self._indexed = False
+        for wave in final["wave"].unique().sort():
+            rows = final.filter(wave=wave)
+            numbers = rows["_row"].sort().to_list()
+            whole = (numbers[0], numbers[-1])
+
+            def attempt(
+                first: int, last: int, rows: pl.DataFrame = rows, whole: tuple[int, int] = whole
+            ) -> pl.DataFrame:
+                part = f"s.wave = {rows['wave'][0]}"
+                if (first, last) != whole:
+                    part += f" AND s._row BETWEEN {first} AND {last}"
+                    rows = rows.filter(pl.col("_row").is_between(first, last))
+                return self._apply(rows, part, exact=not waves)
+
+            done += bisect(self.session, numbers, attempt, errors.__setitem__, self._index)
+        return pl.concat(done), errors
+
+    def unreadable(self, rows: Sequence[int], names: Sequence[str]) -> dict[int, DatabaseError]:
+        """Find the staged rows with a value that the database cannot read as its column's type.
+
+        Args:
+            rows: the numbers of the staged rows.
+            names: the columns to try.
+
+        Returns:
+            Row → what the database said.
+        """
+        errors: dict[int, DatabaseError] = {}
+
+        def attempt(first: int, last: int) -> None:
+            staged = self.wire.staged(names, STAGE, f"s._row BETWEEN {first} AND {last}")
+            # Not count(): the planner would not need the values for it.
+            reads = ", ".join(f"max(length(CAST(x.{name} AS text)))" for name in map(quote, names))
+            self.session.fetch(f"SELECT {reads} FROM ({staged}) AS x")
+
+        bisect(self.session, rows, attempt, errors.__setitem__, self._index)
+        self._indexed = False
+        return errors
+
+    def _index(self) -> None:
+        """Let a part of the staging table be found without reading all of it."""
+        if not self._indexed:
+            self.session.execute(f"CREATE INDEX {STAGE}_rows ON {STAGE} (_row)")
+        self._indexed = True
+
+    def _apply(self, rows: pl.DataFrame, where: str, *, exact: bool) -> pl.DataFrame:
+        """Run the statements over some staged rows, and learn what they wrote."""
+        try:
+            done = [self._run(statement, rows) for statement in self._statements(rows, where, exact)]
+            if self.check_now:
+                self.session.execute(self.check_now)
+        except ConstraintViolated as error:
+            if error.sqlstate in RACES and self.session.backend.concurrent and not self.last:
+                raise Raced from error
+            raise
+        if self.reads_back:
+            return pl.concat([part for part in done if isinstance(part, pl.DataFrame)])
+        return self._counted(rows, sum(part for part in done if isinstance(part, int)), exact)
+
+    def _statements(self, rows: pl.DataFrame, where: str, exact: bool) -> Iterator[str]:
+        if self.kind == "delete":
+            yield delete_sql(self._parts(where))
+        elif self.kind == "insert":
+            yield insert_sql(self._parts(where), ignore=self.ignores)
+        elif self.kind == "update":
+            yield update_sql(self._parts(where, alive=self.wire.alive("t")))
+        elif FRESH not in rows.columns:
+            yield self.session.backend.merge(self._parts(where, self._differing(rows, exact)))
+        else:
+            # Existing rows are locked and were combined with; a row that appears only now is an error, and
+            # not one to be replaced by what was combined without it.
+            yield insert_sql(self._parts(f"{where} AND s.{FRESH} = 1"))
+            if self.columns.compare:
+                yield update_sql(self._parts(f"{where} AND s.{FRESH} = 0"))
+
+    def _parts(self, where: str, columns: Columns | None = None, alive: str = "true") -> MergeParts:
+        parts = merge_parts(
+            self.wire, columns or self.columns, where, read_keys=self.reads_back, overrides=self.overrides
+        )
+        return replace(parts, alive=alive)
+
+    def _differing(self, rows: pl.DataFrame, exact: bool) -> Columns:
+        """Leave columns alone that no row changes, which spares their indexes, where nobody else can."""
+        columns = self.columns
+        if self.session.backend.concurrent or not exact:
+            return columns
+        known, masks = columns.compare, [mask for mask in rows["mask"].unique() if mask > 0]
+        update = [
+            name
+            for name in columns.update
+            if name not in known or any(mask & dedupe.bit(known.index(name)) for mask in masks)
+        ]
+        return Columns(columns.insert, update, known)
+
+    def _run(self, statement: str, rows: pl.DataFrame) -> pl.DataFrame | int:
+        """Run one statement; where it does not read back, count what it wrote."""
+        if not self.reads_back:
+            self.session.execute(statement)
+            return int(self.session.fetch("SELECT changes() AS written").item())
+        done = self.session.fetch(statement)
+        if "_row" in done.columns:
+            return done.select(pl.col("_row").cast(pl.Int64), pl.col("inserted").cast(pl.Boolean))
+        key = self.wire.shorts(self.wire.contract.key)
+        found = rows.join(self.wire.from_wire(done, self.wire.contract.key), on=key, how="inner")
+        if self.session.backend.concurrent:
+            return found.select("_row", pl.col("inserted").cast(pl.Boolean))
+        return found.select("_row", inserted=pl.col("mask") == -1)
+
+    def _counted(self, rows: pl.DataFrame, written: int, exact: bool) -> pl.DataFrame:
+        """Say what a merge did under the write lock, where what it should write is known."""
+        if exact and written != rows.height:
+            raise DatabaseError(
+                f"the merge wrote {written} rows where {rows.height} were expected, so it was rolled back: please "
+                "report this as a bug, with the definition of the table",
+                sqlstate="SQLITE_INTERNAL",
+            )
+        return rows.select("_row", inserted=pl.col("mask") == -1)
+
+
+def refusals(wire: Wire, frame: pl.DataFrame, errors: Mapping[int, DatabaseError]) -> pl.DataFrame:
+    """Write one failure per row that the database refused, in its own words.
+
+    Args:
+        wire: the table.
+        frame: the validated frame.
+        errors: row → what the database said.
+
+    Returns:
+        A frame of failures.
+    """
+    found = []
+    for row, error in errors.items():
+        columns = [name for name in wire.contract.column_names if name in error.columns]
+        values = value_text(frame, columns, [row]) if columns else pl.Series([None], dtype=pl.String)
+        rule = error.constraint or error.sqlstate or "refused"
+        stage = STAGES.get(error.sqlstate, "database")
+        found.append(failures.failures(stage, rule, ", ".join(columns), pl.Series([row]), values, error.said))
+    return failures.gather(found)
