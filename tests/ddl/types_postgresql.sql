@@ -1,0 +1,45 @@
+CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
+CREATE DOMAIN email AS varchar(50) NOT NULL DEFAULT 'a@b' CHECK (value LIKE '%@%');
+CREATE DOMAIN email2 AS email;
+CREATE SCHEMA "Sales 2";
+CREATE TYPE "Sales 2"."Odd {} ""type""" AS ENUM ('it''s {}');
+CREATE TABLE t (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  s serial,
+  small smallint,
+  re real,
+  dp double precision,
+  n2 numeric,
+  n3 numeric(65,30),
+  n5 numeric(2,4),
+  v varchar(5) UNIQUE,
+  c char(5),
+  nm name,
+  u uuid DEFAULT gen_random_uuid(),
+  j json,
+  jb jsonb DEFAULT '{}',
+  d date,
+  ti time,
+  ts timestamp(3) DEFAULT now(),
+  tz timestamptz,
+  iv interval,
+  by bytea,
+  m mood DEFAULT 'ok',
+  om "Sales 2"."Odd {} ""type""",
+  e email2,
+  ea email[],
+  va varchar(20)[],
+  ma mood[],
+  na numeric(6,2)[],
+  ua uuid[],
+  ta time[],
+  tza timestamptz[],
+  jba jsonb[],
+  ba bytea[],
+  boa bool[],
+  ia inet[],
+  inet inet,
+  b3 bit(3),
+  r int4range,
+  g int GENERATED ALWAYS AS (1 + 1) STORED
+);
