@@ -16,13 +16,13 @@ from crave_bulk.backends.base import Backend
 from crave_bulk.backends.postgres import Postgres
 from crave_bulk.backends.sqlite import SQLite
 from crave_bulk.errors import ConnectionFailed, ContractError, DatabaseBusy, DatabaseError
-from crave_bulk.pipeline import batch
+from crave_bulk.pipeline import batch, conditional, read
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.report import Report
 from crave_bulk.schema import create_table, in_dependency_order
 from crave_bulk.session import Listener, Session
-from crave_bulk.sql import quote
 from crave_bulk.table import Contract, Table, TableName, contract_of
+from crave_bulk.where import Where
 
 _BACKENDS: dict[str, type[SQLite | Postgres]] = {
     "sqlite": SQLite,
@@ -319,24 +319,32 @@ class Database:
         self,
         table: type[Table] | str,
         *,
+        where: Where = None,
         columns: Sequence[str] | None = None,
         order_by: str | Sequence[str] | None = None,
         limit: int | None = None,
+        include_deleted: bool = False,
     ) -> pl.DataFrame:
         """Read rows as a frame with the table's dtypes.
 
         Args:
             table: the table or, by its name, any table or view of the database.
+            where: a mapping of columns and lookups to values, all of which must hold, such as
+                ``{"type": "soup", "price__lt": 5}``; or a SQL condition, such as
+                ``"type = 'soup' AND price < 5"``. The lookups are lt, lte, gt, gte, ne, in, notin,
+                isnull, contains, startswith, endswith and between.
             columns: which columns, in this order; None for all.
             order_by: columns to sort by, ``-name`` for descending; nulls come last. None: the order
                 of the database, which is no order.
             limit: rows at most.
+            include_deleted: read rows that are marked as deleted, too.
 
         Returns:
             The frame.
 
         Raises:
-            ContractError: a column is not in the table, or holds what another program wrote and no frame can.
+            ContractError: a column is not in the table, or holds what another program wrote and no frame can;
+                or the condition is not understood.
             TableNotFound: there is no table of that name.
             BulkError: the database refused.
 
@@ -350,40 +358,104 @@ class Database:
         """
         contract = self._contract(table)
         wire = Wire(contract, self.backend)
-        names = list(contract.column_names if columns is None else columns)
-        order = [order_by] if isinstance(order_by, str) else list(order_by or [])
-        if (
-            not names
-            or len(set(names)) < len(names)
-            or not (limit is None or (type(limit) is int and limit >= 0))
-        ):
-            raise ContractError(
-                f"columns={columns!r}, limit={limit!r}: name each column once, and limit by 0 or more"
-            )
-        for name in [*names, *(part.removeprefix("-") for part in order)]:
-            if name not in contract.column_names:
-                raise ContractError(
-                    f"table {contract.name} has no column {name!r}: it has {contract.column_names}"
-                )
-        statement = f"SELECT {wire.read(names)} FROM {wire.target} AS t"
-        if order:
-            terms = (
-                wire.codecs[part.removeprefix("-")].order.format(f"t.{quote(part.removeprefix('-'))}")
-                for part in order
-            )
-            ways = ("DESC" if part.startswith("-") else "ASC" for part in order)
-            statement += " ORDER BY " + ", ".join(
-                f"{t} {w} NULLS LAST" for t, w in zip(terms, ways, strict=True)
-            )
-        if limit is not None:
-            statement += f" LIMIT {limit}"
+        selection = read.Selection(where, columns, order_by, limit, include_deleted)
+        query = read.build(wire, self.backend, selection)
         try:
             with self.session() as session:
-                return wire.decode(wire.fetch(session, statement, names), names)
+                return read.run(session, wire, query)
         except pl.exceptions.PolarsError as error:
             raise ContractError(
                 f"table {contract.name} holds a value that its columns in a frame cannot: {str(error).splitlines()[0]}"
             ) from error
+
+    def update_where(self, table: type[Table] | str, changes: Mapping[str, Any], where: Where) -> Report:
+        """Set columns to values in the rows that meet a condition, by one statement.
+
+        Rows that have these values already are left alone, and so are those that are marked as deleted.
+        Rules that are about whole rows (checks of the table rather than of a column) are not judged.
+
+        Args:
+            table: the table, or the name of an existing one.
+            changes: column to value; None is NULL.
+            where: as for `read`, but not empty.
+
+        Returns:
+            The rows that changed, each as ``updated``.
+
+        Raises:
+            ContractError: the condition or a value is wrong, breaks a rule, or is of a key column.
+            BulkError: the database refused; nothing was written.
+
+        Example:
+            >>> from crave_bulk.examples import Foods
+            >>> with connect() as db:
+            ...     db.create(Foods)
+            ...     _ = db.insert(Foods, pl.DataFrame({"food_id": [1, 2], "name": ["soup", "bread"]}))
+            ...     db.update_where(Foods, {"name": "rye"}, where={"food_id__gt": 1}).counts
+            {'input': 1, 'updated': 1}
+        """
+        return conditional.update_where(
+            self.session, Wire(self._contract(table, write=True), self.backend), changes, where
+        )
+
+    def delete_where(self, table: type[Table] | str, where: Where, *, hard: bool = False) -> Report:
+        """Delete the rows that meet a condition, by one statement.
+
+        Where the table has a ``soft_delete`` column, rows are marked in it and stay.
+
+        Args:
+            table: the table, or the name of an existing one.
+            where: as for `read`, but not empty.
+            hard: remove the rows, also those that are marked as deleted.
+
+        Returns:
+            The rows that were deleted, each as ``deleted``.
+
+        Raises:
+            ContractError: the condition is wrong.
+            BulkError: the database refused; nothing was written.
+
+        Example:
+            >>> from crave_bulk.examples import Foods
+            >>> with connect() as db:
+            ...     db.create(Foods)
+            ...     _ = db.insert(Foods, pl.DataFrame({"food_id": [1, 2], "name": ["soup", "bread"]}))
+            ...     db.delete_where(Foods, "name LIKE 's%'").deleted["food_id"].to_list()
+            [1]
+        """
+        return conditional.delete_where(
+            self.session, Wire(self._contract(table, write=True), self.backend), where, hard=hard
+        )
+
+    def restore_where(self, table: type[Table] | str, where: Where) -> Report:
+        """Take back the soft deletion of the rows that meet a condition, by one statement.
+
+        Args:
+            table: a table with a ``soft_delete`` column.
+            where: as for `read`, but not empty.
+
+        Returns:
+            The rows that were restored, each as ``updated``.
+
+        Raises:
+            ContractError: the condition is wrong, or the table has no ``soft_delete`` column.
+            BulkError: the database refused; nothing was written.
+
+        Example:
+            >>> from crave_bulk import Table, field
+            >>> class Notes(Table):
+            ...     note_id: int = field(key=True)
+            ...     deleted: bool = field(soft_delete=True, default=False)
+            >>> with connect() as db:
+            ...     db.create(Notes)
+            ...     _ = db.insert(Notes, pl.DataFrame({"note_id": [1, 2]}))
+            ...     _ = db.delete_where(Notes, {"note_id": 2})
+            ...     db.restore_where(Notes, "true").counts, db.read(Notes).height
+            ({'input': 1, 'updated': 1}, 2)
+        """
+        return conditional.restore_where(
+            self.session, Wire(self._contract(table, write=True), self.backend), where
+        )
 
     # -- connections --
 

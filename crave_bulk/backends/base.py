@@ -50,6 +50,31 @@ class MergeParts:
     overriding: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Phrases:
+    """How one database says what a condition needs; ``{0}`` is a value of a row, ``{1}`` a bound one.
+
+    Attributes:
+        mark: the placeholder of the bound value number ``{0}``.
+        contains: text holds text, to the letter.
+        startswith: text begins with text.
+        endswith: text ends with text.
+        element: a list has an element.
+        integer: a whole number of 64 bits.
+        real: a floating-point number of 64 bits.
+        text: text that sorts by code points, and of whose letters only A to Z have a case.
+    """
+
+    mark: str
+    contains: str
+    startswith: str
+    endswith: str
+    element: str
+    integer: str
+    real: str
+    text: str
+
+
 class Backend(ABC):
     """One kind of database: its connections, types, errors and dialect."""
 
@@ -67,6 +92,7 @@ class Backend(ABC):
     lock_rows: str = ""  # ends a query, {} being the key: keeps other writers from its rows until the commit
     check_now: str | None = None  # has the deferred constraints checked before the commit
     statement_options: dict[str, str] = {}  # noqa: RUF012 - the driver's own, never changed
+    phrases: Phrases
 
     @abstractmethod
     def connect(self) -> Any:
@@ -163,6 +189,31 @@ class Backend(ABC):
         Returns:
             One statement. Where `reads_back`, it gives for each written row its ``_row``, or else its
             key as in `parts.returning`, and ``inserted``.
+        """
+
+    @abstractmethod
+    def many(self, values: pl.Series) -> tuple[str, str, pl.Series]:
+        """Bind many values as one.
+
+        Args:
+            values: in a wire's dtype, without nulls.
+
+        Returns:
+            SQL for one of them, the table that they become, with ``{}`` for the placeholder, and what
+            to bind.
+        """
+
+    @abstractmethod
+    def like(self, pattern: str, *, fold: bool) -> tuple[str, str]:
+        """Write the test of a text against a pattern.
+
+        Args:
+            pattern: ``%`` stands for any text, ``_`` for one character; a backslash takes the next
+                character as it is.
+            fold: whether the letters A to Z match both their cases.
+
+        Returns:
+            SQL in which ``{0}`` is the text and ``{1}`` the bound pattern, and the pattern to bind.
         """
 
     def prepare(self, contract: Contract) -> list[str]:  # noqa: ARG002

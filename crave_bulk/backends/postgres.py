@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import adbc_driver_manager
 import adbc_driver_manager.dbapi
 import adbc_driver_postgresql
+import polars as pl
 
 from crave_bulk import sql
 from crave_bulk.backends import catalog, postgres_catalog, postgres_types
-from crave_bulk.backends.base import Backend, MergeParts, differs, on_conflict_merge
+from crave_bulk.backends.base import Backend, MergeParts, Phrases, differs, on_conflict_merge
 from crave_bulk.backends.codec import Codec
 from crave_bulk.errors import BulkError, ConnectionFailed, ContractError, database_error
 from crave_bulk.table import Column, Contract, TableName
@@ -44,6 +45,16 @@ class Postgres(Backend):
     # sequential scans over what it had just inserted (436 s).
     avoid_scans = "SET LOCAL enable_seqscan = off"
     allow_scans = "SET LOCAL enable_seqscan = on"
+    phrases = Phrases(
+        mark="${0}",
+        contains="strpos({0}, {1}) > 0",
+        startswith="starts_with({0}, {1})",
+        endswith="right({0}, length({1})) = {1}",
+        element="{1} = ANY({0})",
+        integer="({0})::bigint",
+        real="({0})::double precision",
+        text='(({0}) COLLATE "C")',
+    )
 
     def __init__(self, url: str) -> None:
         self.label = without_password(url)
@@ -209,6 +220,29 @@ class Postgres(Backend):
             return merge_statement(parts)
         # xmax is zero in a row version that no transaction has replaced or locked: a new row.
         return on_conflict_merge(parts, inserted="xmax = 0")
+
+    def many(self, values: pl.Series) -> tuple[str, str, pl.Series]:
+        """Bind many values as one array.
+
+        Args:
+            values: in a wire's dtype, without nulls.
+
+        Returns:
+            SQL for one of them, the table that they become, and the array.
+        """
+        return "u.v", "unnest({}) AS u (v)", values.implode()
+
+    def like(self, pattern: str, *, fold: bool) -> tuple[str, str]:
+        """Write the test of a text against a pattern.
+
+        Args:
+            pattern: as in SQL, with a backslash to escape.
+            fold: whether the letters A to Z match both their cases.
+
+        Returns:
+            SQL in which ``{0}`` is the text and ``{1}`` the bound pattern, and the pattern to bind.
+        """
+        return f"{{0}} {'ILIKE' if fold else 'LIKE'} {{1}}", pattern
 
 
 def merge_statement(parts: MergeParts) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ import polars as pl
 
 from crave_bulk import sql
 from crave_bulk.backends import catalog, sqlite_catalog, sqlite_types
-from crave_bulk.backends.base import Backend, MergeParts, on_conflict_merge
+from crave_bulk.backends.base import Backend, MergeParts, Phrases, on_conflict_merge
 from crave_bulk.backends.codec import Codec
 from crave_bulk.errors import BulkError, ConnectionFailed, ContractError, database_error
 from crave_bulk.table import Column, Contract, TableName
@@ -67,6 +69,17 @@ class SQLite(Backend):
     series = "(WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT i FROM n)"
     # The write lock is taken at once: what a batch reads first is still true when it writes.
     begin = "BEGIN IMMEDIATE"
+    # As bytes, because SQLite's functions on text stop at a NUL character.
+    phrases = Phrases(
+        mark="?{0}",
+        contains="instr(CAST({0} AS BLOB), CAST({1} AS BLOB)) > 0",
+        startswith="substr(CAST({0} AS BLOB), 1, length(CAST({1} AS BLOB))) = CAST({1} AS BLOB)",
+        endswith="substr(CAST({0} AS BLOB), -length(CAST({1} AS BLOB))) = CAST({1} AS BLOB)",
+        element="EXISTS (SELECT 1 FROM json_each({0}) WHERE atom = {1})",
+        integer="({0})",
+        real="CAST({0} AS REAL)",
+        text="({0})",
+    )
     # The driver reserves memory for a whole batch of rows per column, used or not.
     statement_options = {"adbc.sqlite.query.batch_rows": "65536"}  # noqa: RUF012
 
@@ -261,6 +274,46 @@ class SQLite(Backend):
             One statement.
         """
         return on_conflict_merge(parts)
+
+    def many(self, values: pl.Series) -> tuple[str, str, pl.Series]:
+        """Bind many values as one JSON array.
+
+        Args:
+            values: in a wire's dtype, without nulls.
+
+        Returns:
+            SQL for one of them, the table that they become, and the array.
+        """
+        binary = isinstance(values.dtype, pl.Binary)
+        texts = json.dumps((values.bin.encode("hex") if binary else values).to_list())
+        return "unhex(value)" if binary else "value", "json_each({})", pl.Series([texts])
+
+    def like(self, pattern: str, *, fold: bool) -> tuple[str, str]:
+        """Write the test of a text against a pattern; ``GLOB`` minds the case, which ``LIKE`` does not.
+
+        Args:
+            pattern: as in SQL, with a backslash to escape.
+            fold: whether the letters A to Z match both their cases.
+
+        Returns:
+            SQL in which ``{0}`` is the text and ``{1}`` the bound pattern, and the pattern to bind.
+
+        Example:
+            >>> import crave_bulk as cb
+            >>> with cb.connect() as db:
+            ...     db.backend.like("100!%_*%".replace("!", chr(92)), fold=False)
+            ('{0} GLOB {1}', '100%?[*]*')
+        """
+        if fold:
+            return "{0} LIKE {1} ESCAPE '\\'", pattern
+        return "{0} GLOB {1}", re.sub(r"\\(.)|([%_*?\[])", _glob, pattern, flags=re.DOTALL)
+
+
+def _glob(part: re.Match[str]) -> str:
+    """Write one escaped or special character of a pattern for ``GLOB``."""
+    wild = {"%": "*", "_": "?"}.get(part[2] or "")
+    taken = part[1] or part[2]
+    return wild or (f"[{taken}]" if taken in "*?[" else taken)
 
 
 def _plain(name: TableName) -> str:

@@ -71,8 +71,24 @@ def _declared(column: Column) -> Codec:
     if form is None:
         raise unsupported(dtype)
     refusals = decimal_refusals(dtype) if isinstance(dtype, pl.Decimal) else form.refusals
-    order = "CAST({} AS REAL)" if isinstance(dtype, pl.Decimal) else form.order
+    order = _decimal_order(dtype) if isinstance(dtype, pl.Decimal) else form.order
     return replace(form, sql_type=_text_type(dtype), refusals=refusals, order=order)
+
+
+def _decimal_order(dtype: pl.Decimal) -> str:
+    """Write what decimals, stored as text of fixed scale, sort by: exactly, which a REAL is not.
+
+    Up to 18 digits fit an integer. More are sorted as text of one width behind their sign, those below
+    zero with each digit turned into 9 minus itself.
+    """
+    if (dtype.precision or 38) <= 18:
+        return "CAST(replace({0}, '.', '') AS INTEGER)"
+    above = "substr(printf('%040d', 0) || ltrim({0}, '-'), -40)"
+    below = above
+    swaps = [*zip("01234", "abcde", strict=True), *zip("98765", "01234", strict=True)]
+    for old, new in [*swaps, *zip("abcde", "98765", strict=True)]:
+        below = f"replace({below}, '{old}', '{new}')"
+    return f"CASE WHEN {{0}} LIKE '-%' THEN '0' || {below} ELSE '1' || {above} END"
 
 
 def _text_type(dtype: pl.DataType) -> str:
