@@ -139,11 +139,12 @@ class Attempt:
         """Apply rows, and return those of keys whose last row was refused: they stand without it."""
         gone: set[int] = set()
         while True:
-            states, stale = self._combine(without(rows, gone))
+            live = without(rows, gone)
+            states, stale = self._combine(live)
             compared = self._stage_and_compare(states)
             candidates = self._candidates(compared)
             settled = self._check(candidates)
-            refused = self._stand_without(states, settled)
+            refused = self._stand_without(live, settled)
             if not refused:
                 break
             gone |= refused
@@ -152,14 +153,14 @@ class Attempt:
         with self.clock.phase("merge", final.height):
             written, errors = self.writer.run(final, waves=bool(settled.waves))
         self.verdict.reject(refusals(self.wire, self.job.frame, errors))
-        again = self._of_refused_keys(states, settled, list(errors))
+        again = self._of_refused_keys(live, settled, list(errors))
         with self.clock.phase("report", rows.height):
             done = (
                 compared.join(again, on="_row", how="anti", maintain_order="left")
                 if again.height
                 else compared
             )
-            self.verdict.set(stale, "stale")
+            self.verdict.set(stale.filter(~stale.is_in(again["_row"].implode())), "stale")
             self._account(done, final, candidates, settled, written)
         return (
             rows.join(again, on="_row", how="semi", maintain_order="left") if again.height else rows.clear()
@@ -269,12 +270,12 @@ class Attempt:
         with self.clock.phase("merge", candidates.height):
             return self.checks.run(candidates, first=self.first)
 
-    def _stand_without(self, states: pl.DataFrame, settled: Settled) -> set[int]:
+    def _stand_without(self, rows: pl.DataFrame, settled: Settled) -> set[int]:
         """Refuse the first row of each key that is refused, where its other rows were combined with it."""
         if not (self.repeats and settled.gone and (self.job.rules or self.job.newer)):
             return set()
         gone = pl.DataFrame({"_row": sorted(settled.gone)}, schema={"_row": pl.Int64})
-        of_key = states.select("_row", *self.key).join(gone.select("_row", gone=True), on="_row", how="left")
+        of_key = rows.select("_row", *self.key).join(gone.select("_row", gone=True), on="_row", how="left")
         several = of_key.filter(pl.len().over(self.key) > 1).filter("gone")
         refused = set(several.select(pl.col("_row").min().over(self.key)).to_series())
         if refused:
@@ -345,12 +346,12 @@ class Attempt:
 
     # -- report --
 
-    def _of_refused_keys(self, states: pl.DataFrame, settled: Settled, refused: list[int]) -> pl.DataFrame:
+    def _of_refused_keys(self, rows: pl.DataFrame, settled: Settled, refused: list[int]) -> pl.DataFrame:
         """Select the other rows of keys whose last row the database refused."""
         if not (refused and self.repeats) or self.inserts:
-            return states.select("_row").clear()
-        keys = states.filter(pl.col("_row").is_in(refused)).select(self.key)
-        others = without(without(states, settled.gone), refused)
+            return rows.select("_row").clear()
+        keys = rows.filter(pl.col("_row").is_in(refused)).select(self.key)
+        others = without(self.verdict.open(rows), settled.gone)
         return others.join(keys, on=self.key, how="semi", maintain_order="left").select("_row")
 
     def _account(
