@@ -273,7 +273,7 @@ class SQLite(Backend):
         Returns:
             One statement.
         """
-        return on_conflict_merge(parts)
+        return on_conflict_merge(parts, inserted="false")
 
     def many(self, values: pl.Series) -> tuple[str, str, pl.Series]:
         """Bind many values as one JSON array.

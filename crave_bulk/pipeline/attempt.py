@@ -21,6 +21,7 @@ from crave_bulk.session import Session
 from crave_bulk.sql import quote_all
 from crave_bulk.table import Merge
 
+_FEW = 20_000  # numbers of rows in a statement, of which SQLite takes a million characters
 _SMALL = 10_000  # rows; above, a hash join over a target of the like size is the better plan
 
 
@@ -291,8 +292,8 @@ class Attempt:
     def _final(self, candidates: pl.DataFrame, settled: Settled) -> pl.DataFrame:
         """Stage what is to be written, and select it: the last row of each key and wave, if it changes anything."""
         final = self._in_waves(candidates, settled).filter(pl.col("wave").is_not_null())
-        if final.height and (settled or self.staged is None or final.height < candidates.height):
-            self._stage(final)
+        if settled and final.height:
+            self._stage_without(settled, final)
         if final.height:
             self._avoid_scans()
         moves = pl.col("mask") != 0
@@ -309,6 +310,16 @@ class Attempt:
                 rows = rows.sort(self.key)  # two small batches meet in one order, and so do not deadlock
             self.session.ingest(STAGE, rows)
         self.staged = rows.height
+
+    def _stage_without(self, settled: Settled, final: pl.DataFrame) -> None:
+        """Bring the staging table to what is to be written; a few refused rows are taken out of it."""
+        gone = settled.gone
+        if settled.waves or self.repeats or len(gone) > min(_FEW, final.height):
+            self._stage(final)
+            return
+        with self.clock.phase("stage", final.height):
+            numbers = ", ".join(map(str, sorted(gone)))
+            self.session.execute(f"DELETE FROM {STAGE} WHERE _row IN ({numbers})")
 
     def _unstage(self) -> None:
         if self.staged is not None:
