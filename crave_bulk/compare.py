@@ -55,10 +55,15 @@ class Parameters:
             value: a series of one row, in a wire's dtype.
 
         Returns:
-            Its placeholder, which may be used more than once.
+            SQL that gives it, which may be used more than once.
         """
+        phrases = self.backend.phrases
+        mark = phrases.mark.format(len(self.values) + 1)
+        if isinstance(value.dtype, pl.Datetime) and value.dtype.time_zone:
+            value = value.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+            mark = phrases.moment.format(mark)
         self.values.append(value)
-        return self.backend.phrases.mark.format(len(self.values))
+        return mark
 
     def frame(self) -> pl.DataFrame | None:
         """Give what the driver binds.

@@ -63,6 +63,7 @@ class Phrases:
         integer: a whole number of 64 bits.
         real: a floating-point number of 64 bits.
         text: text that sorts by code points, and of whose letters only A to Z have a case.
+        moment: a moment with a zone, from the placeholder ``{0}`` of one without, in UTC.
     """
 
     mark: str
@@ -73,6 +74,7 @@ class Phrases:
     integer: str
     real: str
     text: str
+    moment: str = "{0}"
 
 
 class Backend(ABC):

@@ -54,6 +54,8 @@ class Postgres(Backend):
         integer="({0})::bigint",
         real="({0})::double precision",
         text='(({0}) COLLATE "C")',
+        # The driver commits the open transaction when a timestamptz is bound (adbc-driver-postgresql 1.13).
+        moment="({0} AT TIME ZONE 'UTC')",
     )
 
     def __init__(self, url: str) -> None:
