@@ -29,6 +29,7 @@ from crave_bulk.errors import (
     RejectedRows,
     TableNotFound,
 )
+from crave_bulk.operations import Operation, Result
 from crave_bulk.report import Report
 from crave_bulk.table import Table, field
 
@@ -41,10 +42,12 @@ __all__ = [
     "DatabaseBusy",
     "DatabaseError",
     "DatabaseFull",
+    "Operation",
     "PermissionRefused",
     "ReadOnlyDatabase",
     "RejectedRows",
     "Report",
+    "Result",
     "Table",
     "TableNotFound",
     "connect",

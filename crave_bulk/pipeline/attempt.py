@@ -12,6 +12,7 @@ from crave_bulk.errors import DatabaseError
 from crave_bulk.pipeline import combine, constraints, dedupe, resolve
 from crave_bulk.pipeline.checks import Checks
 from crave_bulk.pipeline.clock import Clock
+from crave_bulk.pipeline.conditional import decoded, deletion
 from crave_bulk.pipeline.constraints import Settled
 from crave_bulk.pipeline.merge import Columns, Kind
 from crave_bulk.pipeline.stage import STAGE, Wire
@@ -20,9 +21,18 @@ from crave_bulk.pipeline.write import Writer, refusals
 from crave_bulk.session import Session
 from crave_bulk.sql import quote_all
 from crave_bulk.table import Merge
+from crave_bulk.where import Where
 
 _FEW = 20_000  # numbers of rows in a statement, of which SQLite takes a million characters
 _SMALL = 10_000  # rows; above, a hash join over a target of the like size is the better plan
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Which rows a sync deletes: those within a condition whose keys are not in the frame."""
+
+    within: Where
+    hard: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,7 @@ class Job:
         ignores: an insert leaves rows alone whose key exists.
         distinct: rows of the same key are refused rather than combined.
         changed: the outcome of a row that exists and was written.
+        others: what becomes of the rows of the table that are not in the frame, if anything does.
     """
 
     wire: Wire
@@ -52,6 +63,7 @@ class Job:
     ignores: bool = False
     distinct: bool = False
     changed: str = "updated"
+    others: Others | None = None
 
     @property
     def looks_back(self) -> bool:
@@ -90,6 +102,8 @@ class Attempt:
 
     def run(self) -> None:
         """Stage, compare, check and merge, and say what became of each row."""
+        if self.job.others:
+            self._delete_others(self.job.others)
         with self.clock.phase("stage", self.job.frame.height):
             accepted = self.verdict.outcomes.is_null()
             rows = self.wire.encode(self.job.frame, None if accepted.all() else accepted)
@@ -101,6 +115,20 @@ class Attempt:
         self._unstage()
         if self.avoiding and self.session.backend.allow_scans:
             self.session.execute(self.session.backend.allow_scans)
+
+    def _delete_others(self, others: Others) -> None:
+        """Delete what is not in the frame, before anything is written, as that may take over unique values."""
+        key = self.wire.contract.key
+        no_key = [f.filter(pl.col("column").is_in(key))["row"] for f in self.verdict.failures]
+        rows = pl.Series(range(self.job.frame.height), dtype=pl.Int64)
+        valid = ~rows.is_in(pl.concat(no_key).implode()) if no_key else None
+        self._stage(self.wire.encode(self.job.frame, valid, key))
+        match = self.wire.equal(key, "t", "s")
+        absent = f"NOT EXISTS (SELECT 1 FROM ({self.wire.staged(key, STAGE)}) AS s WHERE {match})"
+        with self.clock.phase("merge", self.job.frame.height):
+            statement = deletion(self.wire, self.session.backend, others.within, absent, hard=others.hard)
+            found = self.session.fetch(statement.sql, statement.parameters)
+            self.verdict.deleted = decoded(self.wire, found)
 
     # -- which row is which --
 

@@ -14,7 +14,7 @@ import polars as pl
 from crave_bulk import failures
 from crave_bulk.engine import value
 from crave_bulk.errors import ContractError, DatabaseBusy, RejectedRows
-from crave_bulk.pipeline.attempt import Attempt, Job
+from crave_bulk.pipeline.attempt import Attempt, Job, Others
 from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.intake import Intake, fit, fit_keys, to_polars, with_constants
 from crave_bulk.pipeline.merge import Kind, columns_to_write
@@ -22,7 +22,7 @@ from crave_bulk.pipeline.stage import Wire
 from crave_bulk.pipeline.validate import Validated, validate
 from crave_bulk.pipeline.verdict import Verdict
 from crave_bulk.pipeline.write import Raced
-from crave_bulk.report import Report
+from crave_bulk.report import OUTCOME, Report
 from crave_bulk.session import Session
 from crave_bulk.table import Contract, Merge
 
@@ -102,6 +102,12 @@ def run(
     with clock.phase("report", frame.height):
         found, batch_id = failures.gather(verdict.failures), str(value("SELECT uuidv7()"))
         keys = _keys(checked.frame.select(call.contract.key), verdict.keys)
+        outcomes = verdict.outcomes
+        if verdict.deleted is not None:
+            keys = pl.concat([keys, verdict.deleted])
+            outcomes = outcomes.append(
+                pl.repeat("deleted", verdict.deleted.height, dtype=OUTCOME, eager=True)
+            )
     report = Report(
         verb=call.verb,
         table=str(call.contract.name),
@@ -109,7 +115,7 @@ def run(
         committed=not refused,
         source=frame,
         keys_by_row=keys,
-        outcomes_by_row=verdict.outcomes,
+        outcomes_by_row=outcomes,
         failures=found,
         timings=clock.frame(),
         seconds=time.perf_counter() - start,
@@ -157,7 +163,17 @@ def _job(wire: Wire, call: Call, intake: Intake, frame: pl.DataFrame) -> Job:
         ignores=call.on_conflict == "ignore",
         distinct=call.duplicates == "error",
         changed="deleted" if call.verb == "delete" else "updated",
+        others=_others(call, frame) if call.verb == "sync" else None,
     )
+
+
+def _others(call: Call, frame: pl.DataFrame) -> Others:
+    if not (frame.height or call.allow_empty):
+        raise ContractError(
+            f"the frame is empty, so a sync would delete every row of table {call.contract.name}"
+            f"{' within the condition' if call.within else ''}: pass allow_empty=True if that is meant"
+        )
+    return Others("true" if call.within is None else call.within, call.hard)
 
 
 def _rules(contract: Contract, intake: Intake) -> dict[str, Merge]:

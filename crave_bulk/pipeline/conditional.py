@@ -18,7 +18,7 @@ from crave_bulk.compare import Operand, Parameters, unknown_column
 from crave_bulk.engine import value
 from crave_bulk.errors import ContractError
 from crave_bulk.pipeline.clock import Clock
-from crave_bulk.pipeline.intake import _moment
+from crave_bulk.pipeline.intake import moment
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.pipeline.validate import validate
 from crave_bulk.report import OUTCOME, Report
@@ -79,17 +79,36 @@ def delete_where(open_session: OpenSession, wire: Wire, where: Where, *, hard: b
         ContractError: the condition is wrong.
         BulkError: the database refused; nothing was written.
     """
-    mark = wire.contract.soft_delete
 
     def build(backend: Backend) -> Statement:
-        if mark is None or hard:
-            return delete_sql(wire, backend, where)
-        now = dt.datetime.now(dt.UTC)
-        set_to = pl.lit(True) if isinstance(mark.dtype, pl.Boolean) else _moment(mark.dtype, now)
-        frame = pl.select(set_to.alias(mark.name))
-        return update_sql(wire, backend, frame, where, wire.alive())
+        return deletion(wire, backend, where, "true", hard=hard)
 
     return _run(open_session, wire, "delete_where", "deleted", build)
+
+
+def deletion(wire: Wire, backend: Backend, where: Where, state: str, *, hard: bool) -> Statement:
+    """Write the statement that deletes, or marks as deleted, what meets a condition.
+
+    Args:
+        wire: the table on its database.
+        backend: the database.
+        where: the condition.
+        state: SQL that a row must meet as well.
+        hard: remove the rows, whether marked or not.
+
+    Returns:
+        The statement.
+
+    Raises:
+        ContractError: the condition is empty or not understood.
+    """
+    mark = wire.contract.soft_delete
+    if mark is None or hard:
+        return delete_sql(wire, backend, where, state)
+    now = dt.datetime.now(dt.UTC)
+    set_to = pl.lit(True) if isinstance(mark.dtype, pl.Boolean) else moment(mark.dtype, now)
+    frame = pl.select(set_to.alias(mark.name))
+    return update_sql(wire, backend, frame, where, _all([wire.alive(), state]))
 
 
 def restore_where(open_session: OpenSession, wire: Wire, where: Where) -> Report:
@@ -221,13 +240,14 @@ def update_sql(
     )
 
 
-def delete_sql(wire: Wire, backend: Backend, where: Where) -> Statement:
+def delete_sql(wire: Wire, backend: Backend, where: Where, state: str = "true") -> Statement:
     """Write the statement that removes the rows that meet a condition.
 
     Args:
         wire: the table on its database.
         backend: the database.
         where: the condition.
+        state: SQL that a row must meet as well.
 
     Returns:
         The statement.
@@ -236,7 +256,7 @@ def delete_sql(wire: Wire, backend: Backend, where: Where) -> Statement:
         ContractError: the condition is empty or not understood.
     """
     parameters = Parameters(backend)
-    tests = [compile_wanted(wire, backend, where, parameters).sql]
+    tests = [compile_wanted(wire, backend, where, parameters).sql, state]
     return Statement(
         f"DELETE FROM {wire.target} AS t WHERE {_all(tests)} RETURNING {_keys(wire)}", parameters.frame()
     )
@@ -254,7 +274,7 @@ def stamps(columns: tuple[Column, ...], given: list[str]) -> list[pl.Series]:
     """
     now = dt.datetime.now(dt.UTC)
     wanted = [column for column in columns if column.options.on_update and column.name not in given]
-    return [pl.select(_moment(column.dtype, now).alias(column.name)).to_series() for column in wanted]
+    return [pl.select(moment(column.dtype, now).alias(column.name)).to_series() for column in wanted]
 
 
 def _bind(wire: Wire, parameters: Parameters, series: pl.Series) -> str:
@@ -283,7 +303,7 @@ def _run(
         statement = build(session.backend)
         with clock.phase("merge", 0), session.atomic():
             found = session.fetch(statement.sql, statement.parameters)
-    keys = _decoded(wire, found)
+    keys = decoded(wire, found)
     timings = clock.frame().with_columns(rows=pl.lit(keys.height, dtype=pl.Int64))
     return Report(
         verb=verb,
@@ -299,8 +319,16 @@ def _run(
     )
 
 
-def _decoded(wire: Wire, found: pl.DataFrame) -> pl.DataFrame:
-    """Bring the keys to the table's dtypes; of no row, SQLite's driver does not know any."""
+def decoded(wire: Wire, found: pl.DataFrame) -> pl.DataFrame:
+    """Bring keys that a statement gave to the table's dtypes; of no row, SQLite's driver does not know any.
+
+    Args:
+        wire: the table on its database.
+        found: the short columns of the key.
+
+    Returns:
+        The key columns.
+    """
     key = wire.contract.key
     if not found.height:
         found = pl.DataFrame(schema={wire.short[name]: wire.codecs[name].wire for name in key})

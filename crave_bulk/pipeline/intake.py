@@ -150,7 +150,7 @@ def with_constants(frame: pl.DataFrame, contract: Contract, values: dict[str, An
     now = dt.datetime.now(dt.UTC)
     dtypes = {name: contract.column(name).dtype for name in values}
     columns = [
-        (_moment(dtypes[name], now) if value == "now" else pl.lit(value, dtype=dtypes[name])).alias(name)
+        (moment(dtypes[name], now) if value == "now" else pl.lit(value, dtype=dtypes[name])).alias(name)
         for name, value in values.items()
     ]
     return frame.with_columns(columns)
@@ -230,19 +230,26 @@ def _make(column: Column, rows: int, now: dt.datetime) -> pl.Expr:
     if default == "uuid":
         return pl.lit(new_uuids(rows))
     if default == "now" or (default is None and column.options.on_update):
-        return _moment(column.dtype, now)
+        return moment(column.dtype, now)
     if default is None and isinstance(column.dtype, pl.Boolean):
         default = False  # a soft_delete mark
     return pl.lit(pl.Series([default], dtype=column.dtype)).first()
 
 
-def _moment(dtype: pl.DataType, now: dt.datetime) -> pl.Expr:
-    moment = pl.lit(now)  # UTC, microseconds
-    if isinstance(dtype, pl.Datetime) and dtype.time_zone:
-        moment = moment.dt.convert_time_zone(dtype.time_zone)
-    else:
-        moment = moment.dt.replace_time_zone(None)
-    return moment.cast(dtype)
+def moment(dtype: pl.DataType, now: dt.datetime) -> pl.Expr:
+    """Write a moment as a value of a column.
+
+    Args:
+        dtype: a Date or Datetime.
+        now: the moment, with its zone.
+
+    Returns:
+        A literal of the dtype; in UTC where it has no zone.
+    """
+    value = pl.lit(now)  # UTC, microseconds
+    zone = dtype.time_zone if isinstance(dtype, pl.Datetime) else None
+    value = value.dt.convert_time_zone(zone) if zone else value.dt.replace_time_zone(None)
+    return value.cast(dtype)
 
 
 def new_uuids(count: int) -> pl.Series:

@@ -38,12 +38,15 @@ class Wire:
         """
         return [self.short[name] for name in names]
 
-    def encode(self, frame: pl.DataFrame, accepted: pl.Series | None) -> pl.DataFrame:
+    def encode(
+        self, frame: pl.DataFrame, accepted: pl.Series | None, names: Iterable[str] | None = None
+    ) -> pl.DataFrame:
         """Encode a frame for the wire.
 
         Args:
             frame: all columns of the contract.
             accepted: which rows to take, None for all; what is refused may not even be encodable.
+            names: which columns, None for all.
 
         Returns:
             ``_row`` (the number of the input row) and the short columns.
@@ -51,7 +54,8 @@ class Wire:
         rows = frame.with_row_index("_row")
         if accepted is not None:
             rows = rows.filter(accepted)
-        encoded = [codec.encode(pl.col(name)).alias(self.short[name]) for name, codec in self.codecs.items()]
+        chosen = self.codecs if names is None else names
+        encoded = [self.codecs[name].encode(pl.col(name)).alias(self.short[name]) for name in chosen]
         return rows.select(pl.col("_row").cast(pl.Int64), *encoded)
 
     def fetch(

@@ -1,0 +1,158 @@
+"""The connections of a database: a pool, a session for each thread, transactions, and tables by name."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import NullPool, Pool, QueuePool
+
+from crave_bulk.backends.base import Backend
+from crave_bulk.errors import ConnectionFailed, ContractError, DatabaseBusy
+from crave_bulk.session import Listener, Session
+from crave_bulk.table import Contract, Table, TableName, contract_of
+
+_POOL_SECONDS = 30.0
+
+
+class Connections:
+    """What every verb needs: a session, and the contract of its table."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self._listeners: list[Listener] = []
+        self._local = threading.local()
+        self._pool = _pool(backend)
+        self._closed = False
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Borrow a connection; within a transaction of this thread, its own.
+
+        Yields:
+            The session.
+
+        Raises:
+            ConnectionFailed: no connection could be had.
+            DatabaseBusy: all connections of the pool are in use.
+        """
+        current = getattr(self._local, "session", None)
+        if current is not None:
+            yield current
+            return
+        borrowed = self._borrow()
+        session = Session(borrowed.dbapi_connection, self.backend, self._listeners)
+        self._local.session = session
+        try:
+            yield session
+        finally:
+            self._local.session = None
+            if session.broken:
+                borrowed.invalidate()
+            borrowed.close()
+            if session.broken:
+                lost, self._pool = self._pool, self._pool.recreate()
+                lost.dispose()  # where one connection is lost, so are the idle ones
+
+    def _borrow(self) -> Any:
+        if self._closed:
+            raise ConnectionFailed(f"{self!r} was closed: connect again")
+        try:
+            return self._pool.connect()
+        except PoolTimeout as error:
+            raise DatabaseBusy(
+                f"all connections to {self.backend.label} were in use for {_POOL_SECONDS:.0f} s: use fewer threads"
+            ) from error
+        except self.backend.driver_error as error:
+            raise ConnectionFailed(str(self.backend.error(error))) from None
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run several verbs as one: all are committed at the end of the block, or none.
+
+        A block within a block is a savepoint: an exception takes back what was done in the innermost
+        block that it leaves, and nothing else. Each thread has its own transaction.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            BulkError: the transaction could not be begun or committed; nothing was written.
+
+        Example:
+            >>> import polars as pl, crave_bulk as cb
+            >>> from crave_bulk.examples import Foods
+            >>> with cb.connect() as db:
+            ...     db.create(Foods)
+            ...     with db.transaction():
+            ...         _ = db.insert(Foods, pl.DataFrame({"food_id": [1], "name": ["soup"]}))
+            ...         _ = db.delete(Foods, [1])
+            ...     db.read(Foods).height
+            0
+        """
+        with self.session() as session, session.atomic():
+            yield
+
+    def trace(self, listener: Listener) -> None:
+        """Show every SQL statement from now on.
+
+        Args:
+            listener: called with each statement before it runs, such as ``print``.
+        """
+        self._listeners.append(listener)
+
+    def close(self) -> None:
+        """Close all connections; a database in memory is gone then."""
+        if not self._closed:
+            self._closed = True
+            self._pool.dispose()
+            self.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Database {self.backend.label}>"
+
+    def _contract(self, table: type[Table] | str, *, write: bool = False) -> Contract:
+        """Take a table's declaration, or read that of an existing table from the catalog.
+
+        Args:
+            table: a subclass of `Table`, or the name of an existing table.
+            write: it is to be written.
+
+        Returns:
+            The contract.
+
+        Raises:
+            ContractError: it is neither, or it is to be written and cannot be.
+            TableNotFound: there is no table of that name.
+        """
+        if not isinstance(table, str):
+            return contract_of(table)
+        with self.session() as session:
+            contract = self.backend.reflect(session, TableName.parse(table))
+        if write and contract.read_only:
+            raise ContractError(contract.read_only)
+        return contract
+
+
+def _pool(backend: Backend) -> Pool:
+    """Choose the pool; sessions begin, commit and roll back themselves, so it resets nothing."""
+    if not backend.pooled:
+        return NullPool(backend.connect, reset_on_return=None)
+    # A database in memory has one connection, for which threads wait: more would lock each other out
+    # at once (SQLITE_LOCKED), as the busy timeout does not apply within a shared cache.
+    size, more = (1, 0) if backend.in_memory else (5, 20)
+    return QueuePool(
+        backend.connect, pool_size=size, max_overflow=more, timeout=_POOL_SECONDS, reset_on_return=None
+    )

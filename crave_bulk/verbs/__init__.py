@@ -1,0 +1,1 @@
+"""The verbs of a `Database`: thin, each hands over to the pipeline."""

@@ -1,0 +1,247 @@
+"""The verbs that write the rows of a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from crave_bulk.connections import Connections
+from crave_bulk.errors import ContractError
+from crave_bulk.pipeline import batch
+from crave_bulk.pipeline.stage import Wire
+from crave_bulk.report import Report
+from crave_bulk.table import Table
+
+
+class RowVerbs(Connections):
+    """Insert, upsert, update, delete and sync: what became of each row is in the report."""
+
+    def insert(
+        self,
+        table: type[Table] | str,
+        frame: Any,
+        *,
+        on_conflict: batch.OnConflict = "error",
+        on_reject: batch.OnReject = "raise",
+    ) -> Report:
+        """Insert new rows.
+
+        Args:
+            table: the table, or the name of an existing one.
+            frame: a Polars DataFrame or LazyFrame, a pandas frame or a pyarrow table.
+            on_conflict: a row whose key exists is rejected (``error``) or left alone (``ignore``).
+            on_reject: ``raise`` writes nothing when a row is refused; ``keep`` writes the others.
+
+        Returns:
+            What became of each row.
+
+        Raises:
+            ContractError: the frame does not fit the table.
+            RejectedRows: rows were refused and ``on_reject="raise"``; carries the report.
+            BulkError: the database refused; nothing was written.
+
+        Example:
+            >>> import polars as pl
+            >>> import crave_bulk as cb
+            >>> from crave_bulk.examples import Foods
+            >>> with cb.connect() as db:
+            ...     db.create(Foods)
+            ...     db.insert(Foods, pl.DataFrame({"food_id": [1, 2], "name": ["soup", "bread"]})).counts
+            {'input': 2, 'inserted': 2}
+        """
+        _one_of("on_conflict", on_conflict, ("error", "ignore"))
+        return self._write("insert", table, frame, on_reject, on_conflict=on_conflict)
+
+    def upsert(
+        self,
+        table: type[Table] | str,
+        frame: Any,
+        *,
+        on: str | Sequence[str] | None = None,
+        newer: str | None = None,
+        duplicates: batch.Duplicates = "combine",
+        on_reject: batch.OnReject = "raise",
+    ) -> Report:
+        """Insert rows whose key is new, and merge those whose key exists into what is there.
+
+        Each column is merged by its rule (see `field`); most are simply replaced. Columns that the
+        frame leaves out keep their values in existing rows. Rows of the same key in one frame are
+        combined in their order by the same rules. A row that was marked as deleted is revived.
+
+        Args:
+            table: the table, or the name of an existing one.
+            frame: a Polars DataFrame or LazyFrame, a pandas frame or a pyarrow table.
+            on: another unique key to match rows by; the row that is there keeps its key.
+            newer: a column, such as ``"updated_at"``, by which the newest row wins: one that is older
+                than the row that is there is ``stale``.
+            duplicates: rows of the same key are combined (``combine``) or all rejected (``error``).
+            on_reject: ``raise`` writes nothing when a row is refused; ``keep`` writes the others.
+
+        Returns:
+            What became of each row.
+
+        Raises:
+            ContractError: the frame does not fit the table.
+            RejectedRows: rows were refused and ``on_reject="raise"``; carries the report.
+            BulkError: the database refused; nothing was written.
+
+        Example:
+            >>> import polars as pl
+            >>> import crave_bulk as cb
+            >>> from crave_bulk.examples import Foods
+            >>> with cb.connect() as db:
+            ...     db.create(Foods)
+            ...     _ = db.upsert(Foods, pl.DataFrame({"food_id": [1, 2], "name": ["soup", "bread"]}))
+            ...     db.upsert(Foods, pl.DataFrame({"food_id": [2, 3], "name": ["rye", "cake"]})).counts
+            {'input': 2, 'inserted': 1, 'updated': 1}
+        """
+        columns = (on,) if isinstance(on, str) else tuple(on) if on else None
+        return self._write("upsert", table, frame, on_reject, on=columns, newer=newer, duplicates=duplicates)
+
+    def update(
+        self,
+        table: type[Table] | str,
+        frame: Any,
+        *,
+        duplicates: batch.Duplicates = "combine",
+        on_reject: batch.OnReject = "raise",
+    ) -> Report:
+        """Set the columns of the frame in the rows that exist, by key; insert nothing.
+
+        A value is set as it is: merge rules are for `upsert`. Rows that are marked as deleted are missing.
+
+        Args:
+            table: the table, or the name of an existing one.
+            frame: the key, and the columns to set.
+            duplicates: of rows of the same key the last one stands (``combine``), or all are rejected
+                (``error``).
+            on_reject: ``raise`` writes nothing when a row is refused; ``keep`` writes the others.
+
+        Returns:
+            What became of each row: ``missing`` where its key is not there.
+
+        Raises:
+            ContractError: the frame does not fit the table.
+            RejectedRows: rows were refused and ``on_reject="raise"``; carries the report.
+            BulkError: the database refused; nothing was written.
+
+        Example:
+            >>> import polars as pl
+            >>> import crave_bulk as cb
+            >>> from crave_bulk.examples import Foods
+            >>> with cb.connect() as db:
+            ...     db.create(Foods)
+            ...     _ = db.insert(Foods, pl.DataFrame({"food_id": [1, 2], "name": ["soup", "bread"]}))
+            ...     db.update(Foods, pl.DataFrame({"food_id": [2, 9], "name": ["rye", "cake"]})).counts
+            {'input': 2, 'updated': 1, 'missing': 1}
+        """
+        return self._write("update", table, frame, on_reject, duplicates=duplicates)
+
+    def delete(
+        self,
+        table: type[Table] | str,
+        keys: Any,
+        *,
+        hard: bool = False,
+        on_reject: batch.OnReject = "raise",
+    ) -> Report:
+        """Delete the rows of some keys; mark them instead where the table has a ``soft_delete`` field.
+
+        Args:
+            table: the table, or the name of an existing one.
+            keys: a frame that has the key columns, or a list of keys.
+            hard: remove the rows even so.
+            on_reject: ``raise`` deletes nothing when a row is refused; ``keep`` deletes the others.
+
+        Returns:
+            What became of each key: ``missing`` where it is not there.
+
+        Raises:
+            ContractError: the keys do not fit the table.
+            RejectedRows: rows were refused, as others refer to them, and ``on_reject="raise"``.
+            BulkError: the database refused; nothing was deleted.
+
+        Example:
+            >>> import polars as pl
+            >>> import crave_bulk as cb
+            >>> from crave_bulk.examples import Foods
+            >>> with cb.connect() as db:
+            ...     db.create(Foods)
+            ...     _ = db.insert(Foods, pl.DataFrame({"food_id": [1, 2], "name": ["soup", "bread"]}))
+            ...     db.delete(Foods, [1, 9]).counts
+            {'input': 2, 'deleted': 1, 'missing': 1}
+        """
+        return self._write("delete", table, keys, on_reject, hard=hard)
+
+    def sync(
+        self,
+        table: type[Table] | str,
+        frame: Any,
+        *,
+        within: Mapping[str, Any] | str | None = None,
+        hard: bool = False,
+        allow_empty: bool = False,
+        duplicates: batch.Duplicates = "combine",
+        on_reject: batch.OnReject = "raise",
+    ) -> Report:
+        """Make the table hold the rows of the frame and no others: insert, update and delete.
+
+        A row whose key is in the frame is never deleted, also where the frame's row is refused.
+
+        Args:
+            table: the table, or the name of an existing one.
+            frame: the rows that the table shall have.
+            within: a condition, as in `read`, that a row must meet to be deleted; the rest of the table
+                is left alone.
+            hard: remove rows that could be marked as deleted.
+            allow_empty: take a frame without rows for "delete all" rather than for a mistake.
+            duplicates: rows of the same key are combined (``combine``) or all rejected (``error``).
+            on_reject: ``raise`` writes nothing when a row is refused; ``keep`` writes the others.
+
+        Returns:
+            What became of each row of the frame and then of each row that was deleted, see `Report.deleted`.
+
+        Raises:
+            ContractError: the frame does not fit the table, or is empty.
+            RejectedRows: rows were refused and ``on_reject="raise"``; carries the report.
+            BulkError: the database refused; nothing was written.
+
+        Example:
+            >>> import polars as pl
+            >>> import crave_bulk as cb
+            >>> from crave_bulk.examples import Foods
+            >>> with cb.connect() as db:
+            ...     db.create(Foods)
+            ...     _ = db.insert(Foods, pl.DataFrame({"food_id": [1, 2], "name": ["soup", "bread"]}))
+            ...     db.sync(Foods, pl.DataFrame({"food_id": [2, 3], "name": ["bread", "cake"]})).counts
+            {'input': 3, 'inserted': 1, 'unchanged': 1, 'deleted': 1}
+        """
+        return self._write(
+            "sync",
+            table,
+            frame,
+            on_reject,
+            within=within,
+            hard=hard,
+            allow_empty=allow_empty,
+            duplicates=duplicates,
+        )
+
+    def _write(
+        self,
+        verb: batch.Verb,
+        table: type[Table] | str,
+        frame: Any,
+        on_reject: batch.OnReject,
+        **options: Any,
+    ) -> Report:
+        _one_of("on_reject", on_reject, ("raise", "keep"))
+        _one_of("duplicates", options.get("duplicates", "combine"), ("combine", "error"))
+        contract = self._contract(table, write=True)
+        call = batch.Call(verb, contract, on_reject=on_reject, **options)
+        return batch.run(self.session, Wire(contract, self.backend), call, frame)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ContractError(f"{name}={value!r} is not known: use {' or '.join(map(repr, allowed))}")
