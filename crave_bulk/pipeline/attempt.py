@@ -2,73 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
-
 import polars as pl
 
-from crave_bulk import failures
-from crave_bulk.errors import DatabaseError
 from crave_bulk.pipeline import combine, constraints, dedupe, resolve
+from crave_bulk.pipeline.accounts import Accounts
 from crave_bulk.pipeline.checks import Checks
 from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.conditional import decoded, deletion
 from crave_bulk.pipeline.constraints import Settled
-from crave_bulk.pipeline.merge import Columns, Kind
-from crave_bulk.pipeline.stage import STAGE, Wire
+from crave_bulk.pipeline.job import Job, Others
+from crave_bulk.pipeline.stage import STAGE, without
+from crave_bulk.pipeline.staging import Staging
 from crave_bulk.pipeline.verdict import Verdict
 from crave_bulk.pipeline.write import Writer, refusals
 from crave_bulk.session import Session
 from crave_bulk.sql import quote_all
-from crave_bulk.table import Merge
-from crave_bulk.where import Where
-
-_FEW = 20_000  # numbers of rows in a statement, of which SQLite takes a million characters
-_SMALL = 10_000  # rows; above, a hash join over a target of the like size is the better plan
-
-
-@dataclass(frozen=True, slots=True)
-class Others:
-    """Which rows a sync deletes: those within a condition whose keys are not in the frame."""
-
-    within: Where
-    hard: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is to be done, and all that is known of it before the transaction begins.
-
-    Attributes:
-        wire: the table on its database.
-        kind: how rows are applied.
-        columns: which columns are written.
-        rules: column → merge rule, of the columns that are not simply replaced.
-        frame: all columns of the contract, validated.
-        on: the unique key that rows are matched by, where it is not the key.
-        newer: the column that must not be older than what is there.
-        ignores: an insert leaves rows alone whose key exists.
-        distinct: rows of the same key are refused rather than combined.
-        changed: the outcome of a row that exists and was written.
-        others: what becomes of the rows of the table that are not in the frame, if anything does.
-    """
-
-    wire: Wire
-    kind: Kind
-    columns: Columns
-    rules: dict[str, Merge]
-    frame: pl.DataFrame
-    on: tuple[str, ...] | None = None
-    newer: str | None = None
-    ignores: bool = False
-    distinct: bool = False
-    changed: str = "updated"
-    others: Others | None = None
-
-    @property
-    def looks_back(self) -> bool:
-        """Whether what stands in the table takes part in what a row comes to."""
-        return self.newer is not None or any(rule not in ("replace", "keep") for rule in self.rules.values())
 
 
 class Attempt:
@@ -82,8 +30,8 @@ class Attempt:
         self.key = job.wire.shorts(job.wire.contract.key)
         self.inserts = job.kind == "insert"
         self.repeats = False  # some key is in the batch more than once
-        self.avoiding = False  # the planner is kept from scanning the target
-        self.staged: int | None = None  # rows in the staging table, where there is one
+        self.staging = Staging(session, clock, self.key)
+        self.accounts = Accounts(session, job, verdict)
         facts = session.fetch(
             f"SELECT EXISTS (SELECT 1 FROM {self.wire.target}) AS some, {session.backend.facts(self.wire.contract.name)}"
         )
@@ -98,6 +46,7 @@ class Attempt:
             check_now=session.backend.check_now if facts["deferred"][0] and not joined else None,
             last=last,
         )
+        self.accounts.watched = self.writer.watched
         self.checks = Checks(session, job.wire, job.columns.compare, job.kind, job.ignores, joined=joined)
 
     def run(self) -> None:
@@ -112,9 +61,7 @@ class Attempt:
             self.repeats = rows.select(pl.struct(self.key).n_unique()).item() < rows.height
             rows = self._apply(rows)
             self.first = False
-        self._unstage()
-        if self.avoiding and self.session.backend.allow_scans:
-            self.session.execute(self.session.backend.allow_scans)
+        self.staging.close()
 
     def _delete_others(self, others: Others) -> None:
         """Delete what is not in the frame, before anything is written, as that may take over unique values."""
@@ -122,7 +69,7 @@ class Attempt:
         no_key = [f.filter(pl.col("column").is_in(key))["row"] for f in self.verdict.failures]
         rows = pl.Series(range(self.job.frame.height), dtype=pl.Int64)
         valid = ~rows.is_in(pl.concat(no_key).implode()) if no_key else None
-        self._stage(self.wire.encode(self.job.frame, valid, key))
+        self.staging.put(self.wire.encode(self.job.frame, valid, key))
         match = self.wire.equal(key, "t", "s")
         absent = f"NOT EXISTS (SELECT 1 FROM ({self.wire.staged(key, STAGE)}) AS s WHERE {match})"
         with self.clock.phase("merge", self.job.frame.height):
@@ -137,7 +84,7 @@ class Attempt:
         contract, made = self.wire.contract, False
         rows = self._castable(rows)
         if self.job.on and rows.height:
-            self._stage(rows)
+            self.staging.put(rows)
             rows = resolve.by_unique(self.session, self.wire, rows, self.job.on)
         if any(contract.column(name).default_sql for name in contract.key):
             made = bool(rows.select(pl.any_horizontal(pl.col(self.key).is_null().any())).item())
@@ -157,7 +104,7 @@ class Attempt:
         names = [name for name in self.wire.contract.column_names if self.wire.codecs[name].fallible]
         if not names or not rows.height:
             return rows
-        self._stage(rows)
+        self.staging.put(rows)
         for row, error in self.writer.unreadable(rows["_row"].to_list(), names).items():
             self.verdict.reject(refusals(self.wire, self.job.frame, {row: error}))
         return self.verdict.open(rows)
@@ -190,7 +137,7 @@ class Attempt:
                 else compared
             )
             self.verdict.set(stale.filter(~stale.is_in(again["_row"].implode())), "stale")
-            self._account(done, final, candidates, settled, written)
+            self.accounts.close(done, final, candidates, settled, written, repeats=self.repeats)
         return (
             rows.join(again, on="_row", how="semi", maintain_order="left") if again.height else rows.clear()
         )
@@ -213,7 +160,7 @@ class Attempt:
                 found = combine.combine(values, there, self.key, job.rules)
                 if not found.impossible.height:
                     break
-                self.verdict.reject(combine_failures(job, found.impossible))
+                self.verdict.reject(combine.impossible_failures(job, found.impossible))
                 rows, values = self.verdict.open(rows), self.verdict.open(values)
         encoded = [
             self.wire.codecs[name].encode(pl.col(name)).alias(self.wire.short[name]) for name in job.rules
@@ -226,8 +173,8 @@ class Attempt:
         if self.first:
             empty = self.wire.encode(self.job.frame.clear(), None)
         else:
-            self._stage(rows.select("_row", *self.key))
-            self._avoid_scans(rows)
+            self.staging.put(rows.select("_row", *self.key))
+            self.staging.avoid_scans(rows)
             lock = self.session.backend.lock_rows.format(quote_all(key, "t."))
             query = dedupe.kept_sql(self.wire, [*key, *names], lock)
             empty = self.wire.fetch(self.session, query, [*key, *names])
@@ -239,8 +186,8 @@ class Attempt:
             return rows.with_columns(mask=pl.lit(0, dtype=pl.Int64))
         if self.first:
             rows = rows.with_columns(mask=pl.lit(-1, dtype=pl.Int64))
-        self._stage(self._in_waves(rows, Settled()))
-        self._avoid_scans(rows)
+        self.staging.put(self._in_waves(rows, Settled()))
+        self.staging.avoid_scans(rows)
         with self.clock.phase("dedupe", rows.height):
             if not self.first:
                 rows = self._compare(rows)
@@ -284,7 +231,7 @@ class Attempt:
         if left_out:
             with self.clock.phase("dedupe", rows.height):
                 rows = dedupe.kept(self.session, self.wire, rows, left_out)
-            self._stage(self._in_waves(rows, Settled()))
+            self.staging.put(self._in_waves(rows, Settled()))
         return rows
 
     def _check(self, candidates: pl.DataFrame) -> Settled:
@@ -294,8 +241,8 @@ class Attempt:
         # A merge passes over rows that change nothing, so few of them may stay; an insert must not meet
         # the rows that are taken.
         enough = candidates.height if self.inserts else 2 * candidates.height
-        if enough < (self.staged or 0):
-            self._stage(self._in_waves(candidates, Settled()))
+        if enough < (self.staging.rows or 0):
+            self.staging.put(self._in_waves(candidates, Settled()))
         with self.clock.phase("merge", candidates.height):
             return self.checks.run(candidates, first=self.first)
 
@@ -321,38 +268,17 @@ class Attempt:
         """Stage what is to be written, and select it: the last row of each key and wave, if it changes anything."""
         final = self._in_waves(candidates, settled).filter(pl.col("wave").is_not_null())
         if settled and final.height:
-            self._stage_without(settled, final)
+            # What stays is staged already, unless rows wait for others or stand in for those that are gone.
+            if settled.waves or self.repeats:
+                self.staging.put(final)
+            else:
+                self.staging.take_out(settled.gone, final)
         if final.height:
-            self._avoid_scans()
+            self.staging.avoid_scans()
         moves = pl.col("mask") != 0
         return final.filter(moves | (pl.col("wave").max().over(self.key) > 0) if settled.waves else moves)
 
     # -- stage --
-
-    def _stage(self, rows: pl.DataFrame) -> None:
-        """Ingest rows into the staging table, in place of what was there."""
-        self._unstage()
-        with self.clock.phase("stage", rows.height):
-            rows = rows.drop("mask", "group", strict=False)
-            if rows.height < _SMALL:
-                rows = rows.sort(self.key)  # two small batches meet in one order, and so do not deadlock
-            self.session.ingest(STAGE, rows)
-        self.staged = rows.height
-
-    def _stage_without(self, settled: Settled, final: pl.DataFrame) -> None:
-        """Bring the staging table to what is to be written; a few refused rows are taken out of it."""
-        gone = settled.gone
-        if settled.waves or self.repeats or len(gone) > min(_FEW, final.height):
-            self._stage(final)
-            return
-        with self.clock.phase("stage", final.height):
-            numbers = ", ".join(map(str, sorted(gone)))
-            self.session.execute(f"DELETE FROM {STAGE} WHERE _row IN ({numbers})")
-
-    def _unstage(self) -> None:
-        if self.staged is not None:
-            self.session.execute(f"DROP TABLE {STAGE}")
-        self.staged = None
 
     def _in_waves(self, rows: pl.DataFrame, settled: Settled) -> pl.DataFrame:
         """Combine rows of one key: in each wave the last one stands, of an insert the first.
@@ -376,13 +302,6 @@ class Attempt:
             rows = rows.with_columns(pl.when(later).then(0).otherwise(resolve.FRESH).alias(resolve.FRESH))
         return rows
 
-    def _avoid_scans(self, rows: pl.DataFrame | None = None) -> None:
-        """Keep the planner to the target's indexes: for all of a small batch, and for every merge."""
-        small = rows is None or rows.height < _SMALL
-        if small and not self.avoiding and self.session.backend.avoid_scans:
-            self.session.execute(self.session.backend.avoid_scans)
-            self.avoiding = True
-
     # -- report --
 
     def _of_refused_keys(self, rows: pl.DataFrame, settled: Settled, refused: list[int]) -> pl.DataFrame:
@@ -392,103 +311,3 @@ class Attempt:
         keys = rows.filter(pl.col("_row").is_in(refused)).select(self.key)
         others = without(self.verdict.open(rows), settled.gone)
         return others.join(keys, on=self.key, how="semi", maintain_order="left").select("_row")
-
-    def _account(
-        self,
-        rows: pl.DataFrame,
-        final: pl.DataFrame,
-        candidates: pl.DataFrame,
-        settled: Settled,
-        written: pl.DataFrame,
-    ) -> None:
-        """Give every row its outcome, from what the database wrote."""
-        last = self.verdict.open(rows)
-        missed = without(self.verdict.open(final), set(written["_row"]))
-        if self.repeats:
-            is_last = last.select(pl.struct(self.key).is_last_distinct()).to_series()
-            self.verdict.set(last.filter(~is_last)["_row"], "duplicate")
-            last = last.filter(is_last)
-        self.verdict.set(last["_row"], "ignored" if self.inserts else "unchanged")
-        if settled.waves:
-            written = self._by_last_row(candidates, last, written)
-        self.verdict.set(written.filter("inserted")["_row"], "inserted")
-        self.verdict.set(written.filter(~pl.col("inserted"))["_row"], self.job.changed)
-        if missed.height and not settled.waves:
-            self._explain_missed(missed)
-
-    def _by_last_row(
-        self, candidates: pl.DataFrame, last: pl.DataFrame, written: pl.DataFrame
-    ) -> pl.DataFrame:
-        """Sum up the waves of a key on its last row; one that ended where it began is unchanged."""
-        keys = candidates.join(written, on="_row").group_by(self.key).agg(pl.col("inserted").any())
-        ended = last.join(keys, on=self.key, how="inner")
-        return ended.filter((pl.col("mask") != 0) | pl.col("inserted")).select("_row", "inserted")
-
-    def _explain_missed(self, missed: pl.DataFrame) -> None:
-        """Find out why the database did not write rows, and said nothing: another writer, or a trigger."""
-        missed = missed.sort("_row").drop("mask")
-        now = self._compare_again(missed)
-        if not self.writer.watched:
-            # Another writer has left the row just so, or deleted it, and may have changed it since.
-            now = now.with_columns(mask=pl.when(pl.col("mask") == -1).then(-1).otherwise(0))
-        equal, absent = pl.col("mask") == 0, pl.col("mask") == -1
-        if self.job.kind == "delete":
-            self.verdict.set(now.filter(absent)["_row"], "missing")
-            left = now.filter(~absent) if self.writer.watched else now.clear()
-        elif self.job.kind == "update":
-            self.verdict.set(now.filter(absent)["_row"], "missing")
-            left = now.filter(~absent & ~equal)
-        elif self.inserts and self.job.ignores:
-            left = now.filter(absent)
-        else:
-            left = now.filter(~equal)
-        skipped = DatabaseError("a trigger or a rule of the database left the row out without an error")
-        self.verdict.reject(
-            refusals(self.wire, self.job.frame, dict.fromkeys(left["_row"].to_list(), skipped))
-        )
-
-    def _compare_again(self, rows: pl.DataFrame) -> pl.DataFrame:
-        if self.job.kind in ("insert", "delete"):
-            there = dedupe.taken(self.session, self.wire)
-            mask = pl.when(pl.col("_row").is_in(there.implode())).then(1).otherwise(-1)
-            return rows.with_columns(mask=mask.cast(pl.Int64))
-        return dedupe.changes(self.session, self.wire, rows, self.job.columns.compare)
-
-
-def combine_failures(job: Job, impossible: pl.DataFrame) -> pl.DataFrame:
-    """Write one failure per value that cannot be combined with what its key holds.
-
-    Args:
-        job: the batch.
-        impossible: ``_row`` and ``column``.
-
-    Returns:
-        A frame of failures.
-    """
-    found = []
-    for (name,), part in impossible.group_by("column", maintain_order=True):
-        rule, column = job.rules[str(name)], job.wire.contract.column(str(name))
-        what = f"a {column.dtype}" if rule == "add" else "a JSON array"
-        message = f"{name} cannot be combined with what is there by {rule!r}: the result must be {what}"
-        values = job.frame[str(name)].gather(part["_row"])
-        found.append(
-            failures.failures("validate", f"merge({rule})", str(name), part["_row"], values, message)
-        )
-    return failures.gather(found)
-
-
-def without(rows: pl.DataFrame, numbers: Collection[int]) -> pl.DataFrame:
-    """Leave rows out.
-
-    Args:
-        rows: with ``_row``.
-        numbers: the rows to leave out.
-
-    Returns:
-        The others.
-
-    Example:
-        >>> without(pl.DataFrame({"_row": [0, 1, 2]}), {1})["_row"].to_list()
-        [0, 2]
-    """
-    return rows.filter(~pl.col("_row").is_in(list(numbers))) if numbers else rows

@@ -14,9 +14,10 @@ import polars as pl
 from crave_bulk import failures
 from crave_bulk.engine import value
 from crave_bulk.errors import ContractError, DatabaseBusy, RejectedRows
-from crave_bulk.pipeline.attempt import Attempt, Job, Others
+from crave_bulk.pipeline.attempt import Attempt
 from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.intake import Intake, fit, fit_keys, to_polars, with_constants
+from crave_bulk.pipeline.job import Job, Others
 from crave_bulk.pipeline.merge import Kind, columns_to_write
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.pipeline.validate import Validated, validate

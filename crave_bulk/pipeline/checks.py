@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import polars as pl
 
 from crave_bulk.pipeline import constraints, dedupe
 from crave_bulk.pipeline.constraints import Settled
 from crave_bulk.pipeline.merge import Kind
-from crave_bulk.pipeline.stage import Wire
+from crave_bulk.pipeline.stage import Wire, without
 from crave_bulk.session import Session
 from crave_bulk.table import Reference
 
@@ -66,14 +66,14 @@ class Checks:
         orphans: dict[Reference, set[int]] = {reference: set() for reference in references}
         while True:
             lost: set[int] = set().union(*orphans.values())
-            rows = _without(candidates, lost)
+            rows = without(candidates, lost)
             if self._find_orphans(rows, missing, orphans):
                 continue
             settled = constraints.settle(
                 self.wire, candidates, holders, lost, inserts=self.kind == "insert", ignore=self.ignores
             )
             # Only when no other row is missing its parent is a refusal final, and its children orphans.
-            if not self._find_orphans(_without(rows, settled.gone), missing, orphans):
+            if not self._find_orphans(without(rows, settled.gone), missing, orphans):
                 break
         # A row that is ignored is not asked for its parent.
         ignored = set(settled.ignored)
@@ -112,7 +112,3 @@ class Checks:
         """Tell whether some row is new, or changes one of some columns."""
         bits = sum({dedupe.bit(self.compare.index(name)) for name in names if name in self.compare})
         return any(mask == -1 or mask & bits for mask in self.moved)
-
-
-def _without(rows: pl.DataFrame, numbers: Collection[int]) -> pl.DataFrame:
-    return rows.filter(~pl.col("_row").is_in(list(numbers))) if numbers else rows

@@ -6,7 +6,7 @@ and keep the types that the driver gave them; `Wire` writes the SQL that turns t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import polars as pl
 
@@ -158,3 +158,20 @@ class Wire:
             return "true"
         test = "IS NOT TRUE" if isinstance(mark.dtype, pl.Boolean) else "IS NULL"
         return f"{alias}.{quote(mark.name)} {test}"
+
+
+def without(rows: pl.DataFrame, numbers: Collection[int]) -> pl.DataFrame:
+    """Leave rows out.
+
+    Args:
+        rows: with ``_row``.
+        numbers: the rows to leave out.
+
+    Returns:
+        The others.
+
+    Example:
+        >>> without(pl.DataFrame({"_row": [0, 1, 2]}), {1})["_row"].to_list()
+        [0, 2]
+    """
+    return rows.filter(~pl.col("_row").is_in(list(numbers))) if numbers else rows

@@ -1,0 +1,56 @@
+"""The job: what one batch is to do, and all that is known of it before the transaction begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from crave_bulk.pipeline.merge import Columns, Kind
+from crave_bulk.pipeline.stage import Wire
+from crave_bulk.table import Merge
+from crave_bulk.where import Where
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Which rows a sync deletes: those within a condition whose keys are not in the frame."""
+
+    within: Where
+    hard: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be done, and all that is known of it before the transaction begins.
+
+    Attributes:
+        wire: the table on its database.
+        kind: how rows are applied.
+        columns: which columns are written.
+        rules: column → merge rule, of the columns that are not simply replaced.
+        frame: all columns of the contract, validated.
+        on: the unique key that rows are matched by, where it is not the key.
+        newer: the column that must not be older than what is there.
+        ignores: an insert leaves rows alone whose key exists.
+        distinct: rows of the same key are refused rather than combined.
+        changed: the outcome of a row that exists and was written.
+        others: what becomes of the rows of the table that are not in the frame, if anything does.
+    """
+
+    wire: Wire
+    kind: Kind
+    columns: Columns
+    rules: dict[str, Merge]
+    frame: pl.DataFrame
+    on: tuple[str, ...] | None = None
+    newer: str | None = None
+    ignores: bool = False
+    distinct: bool = False
+    changed: str = "updated"
+    others: Others | None = None
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether what stands in the table takes part in what a row comes to."""
+        return self.newer is not None or any(rule not in ("replace", "keep") for rule in self.rules.values())
