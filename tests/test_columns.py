@@ -87,18 +87,6 @@ def test_on_update_stamps_only_rows_that_change(db: cb.Database) -> None:
     assert now["updated_at"][1] > was["updated_at"][1]
 
 
-def test_merge_rules_that_are_not_there_yet_say_so(db: cb.Database) -> None:
-    class Counted(cb.Table):
-        id: int = cb.field(key=True)
-        n: int = cb.field(merge="add")
-
-    db.create(Counted)
-    frame = pl.DataFrame({"id": [1], "n": [1]})
-    with pytest.raises(cb.ContractError, match="merge='add' of column 'n' is not available"):
-        db.upsert(Counted, frame)
-    assert db.insert(Counted, frame).counts["inserted"] == 1
-
-
 class Tree(cb.Table):
     """Rows that point at rows of the same table."""
 

@@ -14,8 +14,9 @@ import adbc_driver_manager
 import polars as pl
 
 from crave_bulk.backends.codec import Codec
+from crave_bulk.backends.ddl import Alteration, Missing
 from crave_bulk.errors import BulkError
-from crave_bulk.table import Column, Contract, TableName
+from crave_bulk.table import Column, Contract, Reference, TableName
 
 if TYPE_CHECKING:
     from crave_bulk.session import Session
@@ -90,8 +91,10 @@ class Backend(ABC):
     avoid_scans: str | None = None  # keeps the planner from scanning the target …
     allow_scans: str | None = None  # … until here, as a batch may be part of a larger transaction
     reads_back: bool  # a merge says which rows it wrote; else they are counted, under the write lock
+    creating: str | None = None  # makes those who create or change tables wait for each other
     series: str  # a table that counts to {} in its column i
     lock_rows: str = ""  # ends a query, {} being the key: keeps other writers from its rows until the commit
+    updated: str = "t."  # what RETURNING calls the target of an UPDATE … FROM
     check_now: str | None = None  # has the deferred constraints checked before the commit
     statement_options: dict[str, str] = {}  # noqa: RUF012 - the driver's own, never changed
     phrases: Phrases
@@ -169,6 +172,29 @@ class Backend(ABC):
         """
         return None
 
+    def constraints_sql(self, name: TableName) -> str | None:  # noqa: ARG002
+        """Ask which columns each constraint of a table is about, where errors do not say.
+
+        Args:
+            name: the table.
+
+        Returns:
+            A query: ``found``, a JSON object: name → ``columns`` and ``whole``, false where it holds
+            for some rows only; None where errors do say.
+        """
+        return None
+
+    @abstractmethod
+    def dependents_sql(self, name: TableName) -> str:
+        """Ask which references of other tables forbid that rows of a table are deleted.
+
+        Args:
+            name: the table.
+
+        Returns:
+            A query: ``found``, a JSON list of ``schema``, ``table``, ``columns`` and ``targets``.
+        """
+
     @abstractmethod
     def facts(self, name: TableName) -> str:
         """Write what a batch has to know of its table.
@@ -239,6 +265,46 @@ class Backend(ABC):
             The statements, often none.
         """
         return []
+
+    @abstractmethod
+    def holds(self, declared: Column, found: Column) -> bool:
+        """Tell whether a column of the database holds every value of a declared one, and compares with it.
+
+        Args:
+            declared: the column as declared.
+            found: the column as it is there.
+
+        Returns:
+            Whether its type is the same or a wider one.
+        """
+
+    @abstractmethod
+    def alter(self, session: Session, contract: Contract, missing: Missing) -> Alteration:
+        """Write the statements that add what a table lacks.
+
+        Args:
+            session: a connection.
+            contract: the table, as declared.
+            missing: what it lacks.
+
+        Returns:
+            The statements.
+
+        Raises:
+            BulkError: the database refused.
+        """
+
+    def orphans(self, contract: Contract, reference: Reference) -> str | None:  # noqa: ARG002
+        """Ask how many rows break a reference that was just added.
+
+        Args:
+            contract: the table.
+            reference: one of its references.
+
+        Returns:
+            A query of one number, or None where the database has checked that itself.
+        """
+        return None
 
     def codecs(self, contract: Contract) -> dict[str, Codec]:
         """Choose the codec of every column.

@@ -11,9 +11,11 @@ import adbc_driver_postgresql
 import polars as pl
 
 from crave_bulk import sql
-from crave_bulk.backends import catalog, postgres_catalog, postgres_types
+from crave_bulk.backends import catalog, postgres_catalog, postgres_ddl, postgres_types
 from crave_bulk.backends.base import Backend, MergeParts, Phrases, differs, on_conflict_merge
 from crave_bulk.backends.codec import Codec
+from crave_bulk.backends.ddl import Alteration, Missing
+from crave_bulk.backends.postgres_constraints import constraints_sql, dependents_sql
 from crave_bulk.errors import BulkError, ConnectionFailed, ContractError, database_error
 from crave_bulk.table import Column, Contract, TableName
 
@@ -44,6 +46,8 @@ class Postgres(Backend):
     # was empty when it was last looked at: a MERGE of 200,000 rows into such a one became a nested loop of
     # sequential scans over what it had just inserted (436 s).
     avoid_scans = "SET LOCAL enable_seqscan = off"
+    # IF NOT EXISTS looks first and creates then: two at once both find nothing (23505 in pg_type).
+    creating = f"DO $$ BEGIN PERFORM pg_advisory_xact_lock({_CREATING}); END $$"
     allow_scans = "SET LOCAL enable_seqscan = on"
     phrases = Phrases(
         mark="${0}",
@@ -119,12 +123,10 @@ class Postgres(Backend):
             contract: the table to come.
 
         Returns:
-            A lock that makes creators wait for each other, and the schema where the name is qualified.
+            The schema where the name is qualified.
         """
         schema = contract.name.schema
-        # IF NOT EXISTS looks first and creates then: two at once both find nothing (23505 in pg_type).
-        lock = f"DO $$ BEGIN PERFORM pg_advisory_xact_lock({_CREATING}); END $$"
-        return [lock, f"CREATE SCHEMA IF NOT EXISTS {sql.quote(_short(schema))}"] if schema else [lock]
+        return [f"CREATE SCHEMA IF NOT EXISTS {sql.quote(_short(schema))}"] if schema else []
 
     def codec(self, column: Column) -> Codec:
         """Choose the type of a column and how its values get there.
@@ -161,6 +163,34 @@ class Postgres(Backend):
             raise catalog.not_found(name, session.fetch(postgres_catalog.TABLES_SQL)["name"].to_list())
         return catalog.contract(postgres_catalog.read_facts(name, found.item()))
 
+    def holds(self, declared: Column, found: Column) -> bool:
+        """Tell whether a column of the database will do for a declared one.
+
+        Args:
+            declared: the column as declared.
+            found: the column as it is there.
+
+        Returns:
+            Whether its type is the same or a wider one.
+        """
+        return postgres_ddl.holds(declared, found)
+
+    def alter(self, session: Session, contract: Contract, missing: Missing) -> Alteration:  # noqa: ARG002
+        """Write the statements that add what a table lacks.
+
+        Args:
+            session: a connection.
+            contract: the table, as declared.
+            missing: what it lacks.
+
+        Returns:
+            The statements.
+        """
+        parents = [self.table(reference.table) for reference in missing.references]
+        return Alteration(
+            postgres_ddl.alterations(self.table(contract.name), missing, parents, self.version)
+        )
+
     def error(self, cause: Exception) -> BulkError:
         """Translate a driver's error by its SQLSTATE.
 
@@ -181,6 +211,28 @@ class Postgres(Backend):
         return database_error(
             code, message, details.get("PG_DIAG_CONSTRAINT_NAME"), (column,) if column else ()
         )
+
+    def constraints_sql(self, name: TableName) -> str:
+        """Ask which columns each constraint of a table is about.
+
+        Args:
+            name: the table.
+
+        Returns:
+            A query: ``found``, a JSON object.
+        """
+        return constraints_sql(self.table(name))
+
+    def dependents_sql(self, name: TableName) -> str:
+        """Ask which references of other tables forbid that rows of a table are deleted.
+
+        Args:
+            name: the table.
+
+        Returns:
+            A query: ``found``, a JSON list.
+        """
+        return dependents_sql(self.table(name))
 
     def facts(self, name: TableName) -> str:
         """Write what a batch has to know of its table.

@@ -15,11 +15,12 @@ import adbc_driver_sqlite.dbapi
 import polars as pl
 
 from crave_bulk import sql
-from crave_bulk.backends import catalog, sqlite_catalog, sqlite_types
+from crave_bulk.backends import catalog, sqlite_catalog, sqlite_ddl, sqlite_types
 from crave_bulk.backends.base import Backend, MergeParts, Phrases, on_conflict_merge
 from crave_bulk.backends.codec import Codec
+from crave_bulk.backends.ddl import Alteration, Missing
 from crave_bulk.errors import BulkError, ConnectionFailed, ContractError, database_error
-from crave_bulk.table import Column, Contract, TableName
+from crave_bulk.table import Column, Contract, Reference, TableName
 
 if TYPE_CHECKING:
     from crave_bulk.session import Session
@@ -66,6 +67,7 @@ class SQLite(Backend):
     name = "sqlite"
     concurrent = False
     reads_back = False
+    updated = ""  # it does not know the alias, nor any table but the target
     series = "(WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT i FROM n)"
     # The write lock is taken at once: what a batch reads first is still true when it writes.
     begin = "BEGIN IMMEDIATE"
@@ -185,6 +187,51 @@ class SQLite(Backend):
             raise catalog.not_found(name, session.fetch(sqlite_catalog.TABLES_SQL)["name"].to_list())
         return catalog.contract(facts)
 
+    def holds(self, declared: Column, found: Column) -> bool:
+        """Tell whether a column of the database will do for a declared one.
+
+        Args:
+            declared: the column as declared.
+            found: the column as it is there.
+
+        Returns:
+            Whether it holds every value in the same form.
+        """
+        return sqlite_ddl.holds(declared, found)
+
+    def alter(self, session: Session, contract: Contract, missing: Missing) -> Alteration:
+        """Write the statements that add what a table lacks; a rebuild where SQLite cannot add it.
+
+        Args:
+            session: a connection.
+            contract: the table, as declared.
+            missing: what it lacks.
+
+        Returns:
+            The statements.
+
+        Raises:
+            ContractError: it is no table of its own that could be changed.
+            BulkError: the database refused.
+        """
+        found = session.fetch(sqlite_ddl.existing_sql(_plain(contract.name)))["found"]
+        if not len(found):
+            raise ContractError(f"{contract.name} is a view or a temporary table: change it where it is made")
+        parents = [self.table(reference.table) for reference in missing.references]
+        return sqlite_ddl.alteration(sqlite_ddl.read_existing(found.item()), missing, parents)
+
+    def orphans(self, contract: Contract, reference: Reference) -> str:
+        """Ask how many rows break a reference that was just added, which SQLite does not check by itself.
+
+        Args:
+            contract: the table.
+            reference: one of its references.
+
+        Returns:
+            A query of one number.
+        """
+        return sqlite_ddl.orphans_sql(_plain(contract.name), reference.columns, _plain(reference.table))
+
     def error(self, cause: Exception) -> BulkError:
         """Translate a driver's error by the code behind SQLite's constant texts.
 
@@ -206,8 +253,10 @@ class SQLite(Backend):
             text = text.removeprefix(noise)
         code = next((code for start, code in _CODES if text.startswith(start)), "")
         constraint = text.partition("constraint failed: ")[2] or None
-        names = constraint if constraint and code != "SQLITE_CONSTRAINT_CHECK" else ""
-        columns = tuple(part.rpartition(".")[2] for part in names.split(", ")) if names else ()
+        # The columns of a key; of a CHECK its name, or its text with the columns in it.
+        columns = tuple(re.findall(r"\w+", constraint)) if constraint else ()
+        if constraint and code != "SQLITE_CONSTRAINT_CHECK":
+            columns = tuple(part.rpartition(".")[2] for part in constraint.split(", "))
         return database_error(code, text, constraint, columns)
 
     def after_create(self, contract: Contract) -> list[str]:
@@ -248,6 +297,26 @@ class SQLite(Backend):
         """
         zeros = ", ".join(f"{_ZEROS[type(dtype)]} AS v{i}" for i, dtype in enumerate(dtypes))
         return f"SELECT {zeros} UNION ALL SELECT * FROM ({query})"
+
+    def dependents_sql(self, name: TableName) -> str:
+        """Ask which references of other tables forbid that rows of a table are deleted.
+
+        Args:
+            name: the table.
+
+        Returns:
+            A query: ``found``, a JSON list.
+        """
+        table = sql.literal(self.table(name)[1:-1].replace('""', '"'))
+        key = f"(SELECT p.name FROM pragma_table_info({table}) AS p WHERE p.pk = f.seq + 1)"
+        return (
+            "SELECT coalesce(json_group_array(json(part)), '[]') AS found FROM (SELECT json_object('schema', NULL, "
+            "'table', m.name, 'columns', json_group_array(f.\"from\"), 'targets', "
+            f"json_group_array(coalesce(f.\"to\", {key}))) AS part\n"
+            "FROM sqlite_master AS m JOIN pragma_foreign_key_list(m.name) AS f\n"
+            f"WHERE m.type = 'table' AND f.\"table\" = {table} COLLATE NOCASE AND m.name <> {table} COLLATE NOCASE "
+            "AND f.on_delete IN ('NO ACTION', 'RESTRICT') GROUP BY m.name, f.id)"
+        )
 
     def facts(self, name: TableName) -> str:
         """Write what a batch has to know of its table.

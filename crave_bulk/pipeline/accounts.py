@@ -10,7 +10,7 @@ from crave_bulk.pipeline.constraints import Settled
 from crave_bulk.pipeline.job import Job
 from crave_bulk.pipeline.stage import without
 from crave_bulk.pipeline.verdict import Verdict
-from crave_bulk.pipeline.write import refusals
+from crave_bulk.pipeline.write import Raced, refusals
 from crave_bulk.session import Session
 
 
@@ -86,9 +86,13 @@ class Accounts:
             left = now.filter(absent)
         else:
             left = now.filter(~equal)
+            if self.session.backend.concurrent and not self.watched and left.height:
+                raise Raced  # the row was there, and another writer has deleted it
         skipped = DatabaseError("a trigger or a rule of the database left the row out without an error")
         self.verdict.reject(
-            refusals(self.job.wire, self.job.frame, dict.fromkeys(left["_row"].to_list(), skipped))
+            refusals(
+                self.session, self.job.wire, self.job.frame, dict.fromkeys(left["_row"].to_list(), skipped)
+            )
         )
 
     def _compare_again(self, rows: pl.DataFrame) -> pl.DataFrame:

@@ -105,8 +105,10 @@ class Attempt:
         if not names or not rows.height:
             return rows
         self.staging.put(rows)
-        for row, error in self.writer.unreadable(rows["_row"].to_list(), names).items():
-            self.verdict.reject(refusals(self.wire, self.job.frame, {row: error}))
+        numbers = rows["_row"].to_list()
+        for name in names:
+            errors = self.writer.unreadable(numbers, name)
+            self.verdict.reject(refusals(self.session, self.wire, self.job.frame, errors))
         return self.verdict.open(rows)
 
     # -- the steps --
@@ -128,7 +130,7 @@ class Attempt:
         final = self._final(candidates, settled)
         with self.clock.phase("merge", final.height):
             written, errors = self.writer.run(final, waves=bool(settled.waves))
-        self.verdict.reject(refusals(self.wire, self.job.frame, errors))
+        self.verdict.reject(refusals(self.session, self.wire, self.job.frame, errors))
         again = self._of_refused_keys(live, settled, list(errors))
         with self.clock.phase("report", rows.height):
             done = (
@@ -236,7 +238,7 @@ class Attempt:
 
     def _check(self, candidates: pl.DataFrame) -> Settled:
         """Check what may be written; stage again where that makes the work smaller."""
-        if not candidates.height or self.job.kind == "delete":
+        if not candidates.height:
             return Settled()
         # A merge passes over rows that change nothing, so few of them may stay; an insert must not meet
         # the rows that are taken.
@@ -244,6 +246,8 @@ class Attempt:
         if enough < (self.staging.rows or 0):
             self.staging.put(self._in_waves(candidates, Settled()))
         with self.clock.phase("merge", candidates.height):
+            if self.job.kind == "delete":
+                return self.checks.dependents()
             return self.checks.run(candidates, first=self.first)
 
     def _stand_without(self, rows: pl.DataFrame, settled: Settled) -> set[int]:

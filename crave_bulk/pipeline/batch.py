@@ -22,7 +22,7 @@ from crave_bulk.pipeline.merge import Kind, columns_to_write
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.pipeline.validate import Validated, validate
 from crave_bulk.pipeline.verdict import Verdict
-from crave_bulk.pipeline.write import Raced
+from crave_bulk.pipeline.write import Raced, checkable
 from crave_bulk.report import OUTCOME, Report
 from crave_bulk.session import Session
 from crave_bulk.table import Contract, Merge
@@ -206,9 +206,9 @@ def _write(
     session: Session, job: Job, call: Call, invalid: pl.DataFrame, clock: Clock
 ) -> tuple[Verdict, bool]:
     """Run the transaction, again where another writer came in between; tell whether it was refused."""
-    joined = session.in_transaction
+    joined, races = session.in_transaction, True
     for attempt in range(1, _ATTEMPTS + 1):
-        verdict, last = Verdict.over(job.frame.height), attempt == _ATTEMPTS
+        verdict, last = Verdict.over(job.frame.height), attempt == _ATTEMPTS or not races
         verdict.reject(invalid)
         try:
             with session.atomic():
@@ -221,6 +221,7 @@ def _write(
             # A transaction that was opened outside has read what is locked or out of date by now.
             if last or not session.backend.concurrent or (joined and isinstance(error, DatabaseBusy)):
                 raise
+            races = isinstance(error, DatabaseBusy) or checkable(session, job.wire, error.constraint)
             time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - two that met must not meet again
             continue
         return verdict, False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import polars as pl
@@ -11,7 +12,7 @@ from crave_bulk.pipeline.constraints import Settled
 from crave_bulk.pipeline.merge import Kind
 from crave_bulk.pipeline.stage import Wire, without
 from crave_bulk.session import Session
-from crave_bulk.table import Reference
+from crave_bulk.table import Reference, TableName
 
 
 class Checks:
@@ -81,6 +82,21 @@ class Checks:
             reference: found - ignored for reference, found in orphans.items() if found - ignored
         }
         return settled
+
+    def dependents(self) -> Settled:
+        """Ask which of the staged rows cannot be deleted, as other tables refer to them.
+
+        Returns:
+            Those rows.
+        """
+        backend, depended = self.session.backend, {}
+        found = self.session.fetch(backend.dependents_sql(self.wire.contract.name)).item()
+        for part in json.loads(found):
+            table = TableName(part["table"], part["schema"])
+            reference = Reference(tuple(part["columns"]), table, tuple(part["targets"]))
+            rows = self.session.fetch(constraints.depended_sql(self.wire, backend, reference))
+            depended[reference] = set(rows["_row"].to_list())
+        return Settled(depended=depended)
 
     def _find_orphans(
         self, rows: pl.DataFrame, missing: dict[Reference, pl.DataFrame], orphans: dict[Reference, set[int]]

@@ -33,6 +33,7 @@ class Settled:
             holds the value.
         ignored: rows whose key was taken, where that is no error.
         orphans: reference → rows whose parent does not exist.
+        depended: reference of another table, as from there → rows that cannot go while it points at them.
         waves: input row → the wave in which it must be written, where that is not the first: a value
             that one row gives up can be taken by another only afterwards.
     """
@@ -40,12 +41,13 @@ class Settled:
     refused: dict[int, tuple[tuple[str, ...], Value]] = field(default_factory=dict)
     ignored: list[int] = field(default_factory=list)
     orphans: dict[Reference, set[int]] = field(default_factory=dict)
+    depended: dict[Reference, set[int]] = field(default_factory=dict)
     waves: dict[int, int] = field(default_factory=dict)
 
     @property
     def gone(self) -> set[int]:
         """The rows that are not written."""
-        return {*self.refused, *self.ignored}.union(*self.orphans.values())
+        return {*self.refused, *self.ignored}.union(*self.orphans.values(), *self.depended.values())
 
     def only(self, rows: Collection[int]) -> Settled:
         """Select what became of some rows.
@@ -63,7 +65,7 @@ class Settled:
         )
 
     def __bool__(self) -> bool:
-        return bool(self.refused or self.ignored or self.orphans or self.waves)
+        return bool(self.gone or self.waves)
 
 
 # -- what the database is asked ------------------------------------------------------------------------
@@ -112,6 +114,29 @@ def orphans_sql(wire: Wire, backend: Backend, reference: Reference) -> str:
     return (
         f"SELECT {wire.read(reference.columns, 's')} FROM ({values}) AS s\n"
         f"WHERE NOT EXISTS (SELECT 1 FROM {backend.table(reference.table)} AS p WHERE {same})"
+    )
+
+
+def depended_sql(wire: Wire, backend: Backend, reference: Reference) -> str:
+    """Ask which staged rows another table refers to.
+
+    Args:
+        wire: the table.
+        backend: whose names to use.
+        reference: the other table, its columns, and the columns here that they point at.
+
+    Returns:
+        A query: ``_row``.
+    """
+    key = wire.contract.key
+    points = " AND ".join(
+        f"c.{quote(column)} = t.{quote(target)}"
+        for column, target in zip(reference.columns, reference.targets, strict=True)
+    )
+    return (
+        f"SELECT s._row FROM ({wire.staged(key, STAGE, extra=['s._row'])}) AS s\n"
+        f"JOIN {wire.target} AS t ON {wire.equal(key, 't', 's')}\n"
+        f"WHERE EXISTS (SELECT 1 FROM {backend.table(reference.table)} AS c WHERE {points})"
     )
 
 
@@ -303,6 +328,9 @@ def settled_failures(wire: Wire, frame: pl.DataFrame, settled: Settled) -> Itera
         if found:
             yield orphan_failures(frame, pl.Series(sorted(found), dtype=pl.Int64), reference)
     yield from unique_failures(wire, frame, settled)
+    for reference, found in settled.depended.items():
+        if found:
+            yield dependent_failures(wire, frame, pl.Series(sorted(found), dtype=pl.Int64), reference)
 
 
 def repeat_failures(wire: Wire, frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
@@ -387,6 +415,28 @@ def orphan_failures(frame: pl.DataFrame, rows: pl.Series, reference: Reference) 
     values = value_text(frame, reference.columns, rows.to_list())
     rule = f"references({reference.table}.{targets})"
     return failures.failures("reference", rule, ", ".join(reference.columns), rows, values, message)
+
+
+def dependent_failures(
+    wire: Wire, frame: pl.DataFrame, rows: pl.Series, reference: Reference
+) -> pl.DataFrame:
+    """Write one failure per row that cannot be deleted, as rows of another table refer to it.
+
+    Args:
+        wire: the table.
+        frame: the validated frame.
+        rows: the numbers of the rows.
+        reference: the other table, and its columns that point here.
+
+    Returns:
+        A frame of failures.
+    """
+    names, columns = ", ".join(wire.contract.key), ", ".join(reference.columns)
+    message = f"rows of {reference.table} refer to it by {columns}: delete those first"
+    values = value_text(frame, wire.contract.key, rows.to_list())
+    return failures.failures(
+        "reference", f"referenced({reference.table}.{columns})", names, rows, values, message
+    )
 
 
 def value_text(frame: pl.DataFrame, names: Sequence[str], rows: Sequence[int]) -> pl.Series:

@@ -43,7 +43,8 @@ def columns_to_write(contract: Contract, intake: Intake, kind: Kind) -> Columns:
     Returns:
         The columns, in the order of the table.
     """
-    names = [name for name in contract.column_names if name in intake.written]
+    made = {name for name in contract.key if contract.column(name).default_sql}
+    names = [name for name in contract.column_names if name in intake.written | made]
     if kind in ("insert", "delete"):
         return Columns(names, [], [])
     revived = {contract.soft_delete.name} if contract.soft_delete else set()
@@ -130,11 +131,12 @@ def insert_sql(parts: MergeParts, *, ignore: bool = False) -> str:
     )
 
 
-def update_sql(parts: MergeParts) -> str:
+def update_sql(parts: MergeParts, target: str = "t.") -> str:
     """Write the statement that updates existing rows only, which both databases take.
 
     Args:
         parts: what to write where.
+        target: what ``RETURNING`` calls the target.
 
     Returns:
         One statement; a row that would not change is neither written nor read back.
@@ -152,7 +154,7 @@ def update_sql(parts: MergeParts) -> str:
     match = " AND ".join(f"t.{name} = s.{name}" for name in parts.key)
     return (
         f"UPDATE {parts.target} AS t SET {sets}\nFROM ({parts.source}) AS s\n"
-        f"WHERE {match} AND {parts.alive} AND ({differs(parts, 's')}){read_back(parts, 'false', 't.')}"
+        f"WHERE {match} AND {parts.alive} AND ({differs(parts, 's')}){read_back(parts, 'false', target)}"
     )
 
 

@@ -129,6 +129,8 @@ def _coerce(
             ) from error
         rows = lost.arg_true()
         message = f"{column.name} cannot be coerced to {column.dtype} without a change"
+        if isinstance(column.dtype, pl.Enum):
+            message = f"{column.name} must be one of {', '.join(column.dtype.categories)}"
         found.append(failures.failures("validate", "coerce", column.name, rows, before.gather(rows), message))
         frame = frame.with_columns(after)
     return frame, found

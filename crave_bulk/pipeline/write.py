@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -31,7 +32,15 @@ RACES = ("23505", "23503")  # what another writer can cause between the check an
 
 
 class Raced(Exception):
-    """Another writer may have come in between: everything is to be checked again."""
+    """Another writer may have come in between: everything is to be checked again.
+
+    Attributes:
+        constraint: what was broken, where the database named it.
+    """
+
+    def __init__(self, constraint: str | None = None) -> None:
+        super().__init__("another writer came in between")
+        self.constraint = constraint
 
 
 class Writer:
@@ -90,12 +99,12 @@ class Writer:
             done += bisect(self.session, numbers, attempt, errors.__setitem__, self._index)
         return pl.concat(done), errors
 
-    def unreadable(self, rows: Sequence[int], names: Sequence[str]) -> dict[int, DatabaseError]:
+    def unreadable(self, rows: Sequence[int], name: str) -> dict[int, DatabaseError]:
         """Find the staged rows with a value that the database cannot read as its column's type.
 
         Args:
             rows: the numbers of the staged rows.
-            names: the columns to try.
+            name: the column to try.
 
         Returns:
             Row → what the database said.
@@ -103,13 +112,15 @@ class Writer:
         errors: dict[int, DatabaseError] = {}
 
         def attempt(first: int, last: int) -> None:
-            staged = self.wire.staged(names, STAGE, f"s._row BETWEEN {first} AND {last}")
+            staged = self.wire.staged([name], STAGE, f"s._row BETWEEN {first} AND {last}")
             # Not count(): the planner would not need the values for it.
-            reads = ", ".join(f"max(length(CAST(x.{name} AS text)))" for name in map(quote, names))
-            self.session.fetch(f"SELECT {reads} FROM ({staged}) AS x")
+            self.session.fetch(f"SELECT max(length(CAST(x.{quote(name)} AS text))) FROM ({staged}) AS x")
 
-        bisect(self.session, rows, attempt, errors.__setitem__, self._index)
-        self._indexed = False
+        def refuse(row: int, error: DatabaseError) -> None:
+            error.columns = (name,)
+            errors[row] = error
+
+        bisect(self.session, rows, attempt, refuse, self._index)
         return errors
 
     def _index(self) -> None:
@@ -126,27 +137,28 @@ class Writer:
                 self.session.execute(self.check_now)
         except ConstraintViolated as error:
             if error.sqlstate in RACES and self.session.backend.concurrent and not self.last:
-                raise Raced from error
+                raise Raced(error.constraint) from error
             raise
         if self.reads_back:
             return pl.concat([part for part in done if isinstance(part, pl.DataFrame)])
         return self._counted(rows, sum(part for part in done if isinstance(part, int)), exact)
 
     def _statements(self, rows: pl.DataFrame, where: str, exact: bool) -> Iterator[str]:
+        backend = self.session.backend
         if self.kind == "delete":
             yield delete_sql(self._parts(where))
         elif self.kind == "insert":
             yield insert_sql(self._parts(where), ignore=self.ignores)
         elif self.kind == "update":
-            yield update_sql(self._parts(where, alive=self.wire.alive("t")))
+            yield update_sql(self._parts(where, alive=self.wire.alive("t")), backend.updated)
         elif FRESH not in rows.columns:
-            yield self.session.backend.merge(self._parts(where, self._differing(rows, exact)))
+            yield backend.merge(self._parts(where, self._differing(rows, exact)))
         else:
             # Existing rows are locked and were combined with; a row that appears only now is an error, and
             # not one to be replaced by what was combined without it.
             yield insert_sql(self._parts(f"{where} AND s.{FRESH} = 1"))
             if self.columns.compare:
-                yield update_sql(self._parts(f"{where} AND s.{FRESH} = 0"))
+                yield update_sql(self._parts(f"{where} AND s.{FRESH} = 0"), backend.updated)
 
     def _parts(self, where: str, columns: Columns | None = None, alive: str = "true") -> MergeParts:
         parts = merge_parts(
@@ -192,10 +204,36 @@ class Writer:
         return rows.select("_row", inserted=pl.col("mask") == -1)
 
 
-def refusals(wire: Wire, frame: pl.DataFrame, errors: Mapping[int, DatabaseError]) -> pl.DataFrame:
+def checkable(session: Session, wire: Wire, constraint: str | None) -> bool:
+    """Tell whether the checks look at a constraint, so that they will find who stands in the way.
+
+    Args:
+        session: the connection.
+        wire: the table.
+        constraint: its name.
+
+    Returns:
+        False for a unique key that holds for some rows only, or that nobody has declared.
+    """
+    columns, whole = _constraints(session, wire).get(constraint or "", ((), True))
+    known = {wire.contract.key, *wire.contract.unique, *(r.columns for r in wire.contract.references)}
+    return whole and (not columns or set(columns) in [set(key) for key in known])
+
+
+def _constraints(session: Session, wire: Wire) -> dict[str, tuple[tuple[str, ...], bool]]:
+    """Ask what the constraints of the table are about: name → columns, and whether for all rows."""
+    query = session.backend.constraints_sql(wire.contract.name)
+    found = json.loads(session.fetch(query).item()) if query else {}
+    return {name: (tuple(about["columns"]), about["whole"]) for name, about in found.items()}
+
+
+def refusals(
+    session: Session, wire: Wire, frame: pl.DataFrame, errors: Mapping[int, DatabaseError]
+) -> pl.DataFrame:
     """Write one failure per row that the database refused, in its own words.
 
     Args:
+        session: the connection.
         wire: the table.
         frame: the validated frame.
         errors: row → what the database said.
@@ -203,9 +241,12 @@ def refusals(wire: Wire, frame: pl.DataFrame, errors: Mapping[int, DatabaseError
     Returns:
         A frame of failures.
     """
+    unnamed = any(error.constraint and not error.columns for error in errors.values())
+    about = _constraints(session, wire) if unnamed else {}
     found = []
     for row, error in errors.items():
-        columns = [name for name in wire.contract.column_names if name in error.columns]
+        named = error.columns or about.get(error.constraint or "", ((), True))[0]
+        columns = [name for name in wire.contract.column_names if name in named]
         values = value_text(frame, columns, [row]) if columns else pl.Series([None], dtype=pl.String)
         rule = error.constraint or error.sqlstate or "refused"
         stage = STAGES.get(error.sqlstate, "database")
