@@ -44,12 +44,7 @@ def create_table(backend: Backend, contract: Contract) -> str:
         f"{quote(column.name)} {backend.codec(column).sql_type}{'' if column.nullable else ' NOT NULL'}"
         for column in contract.columns
     ]
-    for key in (contract.key, *contract.unique):
-        if unordered := [name for name in key if backend.codec(contract.column(name)).compare != "{}"]:
-            raise ContractError(
-                f"column {unordered[0]!r} of table {contract.name} is stored as JSON, which PostgreSQL cannot index: "
-                "use a text column as the key"
-            )
+    check_keys(backend, contract)
     lines.append(f"PRIMARY KEY ({quote_all(contract.key)})")
     lines += [f"UNIQUE ({quote_all(key)})" for key in contract.unique]
     lines += [
@@ -58,6 +53,24 @@ def create_table(backend: Backend, contract: Contract) -> str:
     ]
     body = ",\n  ".join(lines)
     return f"CREATE TABLE IF NOT EXISTS {backend.table(contract.name)} (\n  {body}\n)"
+
+
+def check_keys(backend: Backend, contract: Contract) -> None:
+    """Refuse a key that the database cannot index.
+
+    Args:
+        backend: the database.
+        contract: the table.
+
+    Raises:
+        ContractError: a key holds such a column.
+    """
+    for key in (contract.key, *contract.unique):
+        if unordered := [name for name in key if backend.codec(contract.column(name)).compare != "{}"]:
+            raise ContractError(
+                f"column {unordered[0]!r} of table {contract.name} is stored as JSON, which PostgreSQL cannot index: "
+                "use a text column as the key"
+            )
 
 
 def in_dependency_order(contracts: Sequence[Contract]) -> list[Contract]:
@@ -91,6 +104,6 @@ def _check_references(contract: Contract, by_name: dict[TableName, Contract]) ->
         parent = by_name.get(reference.table)
         if parent and reference.targets not in (parent.key, *parent.unique):
             raise ContractError(
-                f"table {contract.name}: {reference}, "
-                "which is not unique: point at the parent's key, or declare that column unique=True"
+                f"table {contract.name}: {', '.join(reference.columns)} references {reference.table}."
+                f"{', '.join(reference.targets)}, which is not unique: point at the parent's key, or declare that column unique=True"
             )
