@@ -212,7 +212,9 @@ class Attempt:
         if self.job.on:
             taken = rows.filter((pl.col(resolve.FRESH) == 1) & (pl.col("mask") != -1))["_row"]
             self._refuse_taken(taken)
-            rows = without(rows, set(taken))
+            if len(taken):  # an insert must not meet them
+                rows = without(rows, set(taken))
+                self.staging.put(self._in_waves(rows, Settled()))
         return rows
 
     def _refuse_taken(self, rows: pl.Series) -> None:
