@@ -236,8 +236,9 @@ def test_a_broken_constraint_that_the_contract_does_not_know(db: cb.Database) ->
     db.create(Foods)
     with db.session() as session:
         session.execute("CREATE UNIQUE INDEX one_name ON foods (lower(name))")
-    with pytest.raises(cb.ConstraintViolated) as error:
-        db.insert(Foods, pl.DataFrame({"food_id": [1, 2], "name": ["Soup", "soup"]}))
-    assert error.value.constraint
-    assert error.value.__cause__ is not None
+    frame = pl.DataFrame({"food_id": [1, 2], "name": ["Soup", "soup"]})
+    with pytest.raises(cb.RejectedRows, match="1 of 2 rows") as error:
+        db.insert(Foods, frame)
+    assert error.value.report.failures["stage"].to_list() == ["unique"]
+    assert "one_name" in error.value.report.failures["message"][0]
     assert db.read(Foods).is_empty()

@@ -6,7 +6,6 @@ import datetime as dt
 import re
 
 import polars as pl
-import pytest
 
 import crave_bulk as cb
 

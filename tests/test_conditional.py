@@ -258,7 +258,7 @@ def test_a_row_that_others_refer_to_is_not_deleted(db: cb.Database) -> None:
 
 
 def test_they_join_an_outer_transaction(notes: cb.Database) -> None:
-    with pytest.raises(RuntimeError), notes.session() as session, session.atomic():  # noqa: PT012
+    with pytest.raises(RuntimeError), notes.session() as session, session.atomic():
         assert notes.update_where(Notes, {"text": "z"}, "true").counts["updated"] == 3
         assert notes.delete_where(Notes, "id = 1").counts["deleted"] == 2
         zoned = {"updated_at__gt": NEVER, "updated_at__in": [NEVER, dt.datetime.now(UTC)]}

@@ -138,6 +138,8 @@ def _coerce(
 
 def _changed(before: pl.Series, after: pl.Series) -> pl.Series:
     """Tell which values a cast has rounded, cut off or wrapped."""
+    if isinstance(before.dtype, pl.List) and isinstance(after.dtype, pl.List):
+        return _changed_lists(before, after)
     if isinstance(before.dtype, pl.String) and isinstance(after.dtype, pl.Decimal):
         exact = before.str.strip_chars().cast(_WIDEST, strict=False)
         return exact.is_null() | after.cast(_WIDEST, strict=False).ne_missing(exact)
@@ -146,6 +148,16 @@ def _changed(before: pl.Series, after: pl.Series) -> pl.Series:
     if not (before.dtype.is_numeric() or before.dtype.is_temporal()) or isinstance(after.dtype, pl.String):
         return pl.repeat(False, len(before), eager=True)
     return after.cast(before.dtype, strict=False).ne_missing(before)
+
+
+def _changed_lists(before: pl.Series, after: pl.Series) -> pl.Series:
+    """Tell which lists hold an element that a cast has changed, or made null."""
+    lists = pl.DataFrame({"before": before, "after": after}).with_row_index("row")
+    items = lists.filter(pl.col("before").list.len() > 0).explode("before", "after")
+    lost = items["before"].is_not_null() & (
+        items["after"].is_null() | _changed(items["before"], items["after"])
+    )
+    return lists["row"].is_in(items["row"].filter(lost).implode())
 
 
 def _column_rules(

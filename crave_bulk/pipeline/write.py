@@ -140,7 +140,8 @@ class Writer:
                 raise Raced(error.constraint) from error
             raise
         if self.reads_back:
-            return pl.concat([part for part in done if isinstance(part, pl.DataFrame)])
+            none = rows.select("_row", inserted=pl.col("mask") == -1).clear()
+            return pl.concat([none, *(part for part in done if isinstance(part, pl.DataFrame))])
         return self._counted(rows, sum(part for part in done if isinstance(part, int)), exact)
 
     def _statements(self, rows: pl.DataFrame, where: str, exact: bool) -> Iterator[str]:
@@ -156,8 +157,10 @@ class Writer:
         else:
             # Existing rows are locked and were combined with; a row that appears only now is an error, and
             # not one to be replaced by what was combined without it.
-            yield insert_sql(self._parts(f"{where} AND s.{FRESH} = 1"))
-            if self.columns.compare:
+            fresh = rows[FRESH]
+            if fresh.any():
+                yield insert_sql(self._parts(f"{where} AND s.{FRESH} = 1"))
+            if self.columns.compare and not fresh.all():
                 yield update_sql(self._parts(f"{where} AND s.{FRESH} = 0"), backend.updated)
 
     def _parts(self, where: str, columns: Columns | None = None, alive: str = "true") -> MergeParts:
