@@ -147,8 +147,6 @@ def _changes(session: Session, contracts: Sequence[Contract]) -> list[Change]:
         ]
         problems += _unfilled(session, contract, missing)
         if missing and not problems:
-            if found.read_only and not found.columns:
-                problems.append(found.read_only)
             check_keys(backend, contract)
             altered = backend.alter(session, contract, missing)
             changes.append(Change(contract, altered.statements, missing.references, altered.rebuilds))

@@ -187,9 +187,7 @@ class Postgres(Backend):
             The statements.
         """
         parents = [self.table(reference.table) for reference in missing.references]
-        return Alteration(
-            postgres_ddl.alterations(self.table(contract.name), missing, parents, self.version)
-        )
+        return Alteration(postgres_ddl.alterations(self.table(contract.name), missing, parents, self.version))
 
     def error(self, cause: Exception) -> BulkError:
         """Translate a driver's error by its SQLSTATE.

@@ -154,7 +154,6 @@ def alteration(existing: Existing, missing: Missing, parents: Sequence[str]) -> 
         ALTER TABLE "foods" ADD COLUMN "rank" INTEGER NOT NULL DEFAULT 1
         CREATE UNIQUE INDEX "foods_name_key" ON "foods" ("name")
     """
-    added = {column.name for column in missing.columns}
     points = [_points(r, parent) for r, parent in zip(missing.references, parents, strict=True)]
     alone = {
         r.columns[0]: point
@@ -181,7 +180,7 @@ def alteration(existing: Existing, missing: Missing, parents: Sequence[str]) -> 
     fills = [
         f"UPDATE {table} SET {sql.quote(c.name)} = {_expression(c)}"
         for c in missing.columns
-        if c.name in added and fill_of(c) is not None and not _is_constant(c)
+        if fill_of(c) is not None and not _is_constant(c)
     ]
     return Alteration((*columns, *fills, *unique))
 
