@@ -157,7 +157,7 @@ class Writer:
         else:
             # Existing rows are locked and were combined with; a row that appears only now is an error, and
             # not one to be replaced by what was combined without it.
-            fresh = rows[FRESH]
+            fresh = rows[FRESH] == 1
             if fresh.any():
                 yield insert_sql(self._parts(f"{where} AND s.{FRESH} = 1"))
             if self.columns.compare and not fresh.all():
