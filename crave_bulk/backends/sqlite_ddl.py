@@ -155,23 +155,11 @@ def alteration(existing: Existing, missing: Missing, parents: Sequence[str]) -> 
         CREATE UNIQUE INDEX "foods_name_key" ON "foods" ("name")
     """
     points = [_points(r, parent) for r, parent in zip(missing.references, parents, strict=True)]
-    alone = {
-        r.columns[0]: point
-        for r, point in zip(missing.references, points, strict=True)
-        if len(r.columns) == 1
-    }
-    inline = {
-        c.name: alone[c.name]
-        for c in missing.columns
-        if c.name in alone and fill_of(c) is None and c.nullable
-    }
-    rebuilds = len(inline) < len(missing.references) or any(_needs_rebuild(c) for c in missing.columns)
+    inline = _inline(missing, points)
     unique = _unique_indexes(existing, missing)
-    if rebuilds:
-        clauses = [
-            f"FOREIGN KEY ({sql.quote_all(r.columns)}){p}"
-            for r, p in zip(missing.references, points, strict=True)
-        ]
+    if len(inline) < len(missing.references) or any(_needs_rebuild(c) for c in missing.columns):
+        keys = [sql.quote_all(r.columns) for r in missing.references]
+        clauses = [f"FOREIGN KEY ({key}){point}" for key, point in zip(keys, points, strict=True)]
         return Alteration((*_rebuild(existing, missing.columns, clauses), *unique), rebuilds=True)
     table = sql.quote(existing.name)
     columns = [
@@ -183,6 +171,16 @@ def alteration(existing: Existing, missing: Missing, parents: Sequence[str]) -> 
         if fill_of(c) is not None and not _is_constant(c)
     ]
     return Alteration((*columns, *fills, *unique))
+
+
+def _inline(missing: Missing, points: Sequence[str]) -> dict[str, str]:
+    """Find the references that can be added with their column: SQLite asks that it is NULL in every row."""
+    empty = {c.name for c in missing.columns if c.nullable and fill_of(c) is None}
+    return {
+        r.columns[0]: point
+        for r, point in zip(missing.references, points, strict=True)
+        if len(r.columns) == 1 and r.columns[0] in empty
+    }
 
 
 def _points(reference: Reference, parent: str) -> str:
