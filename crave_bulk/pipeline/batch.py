@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import polars as pl
@@ -16,7 +16,7 @@ from crave_bulk.engine import value
 from crave_bulk.errors import ContractError, DatabaseBusy, RejectedRows
 from crave_bulk.pipeline.attempt import Attempt
 from crave_bulk.pipeline.clock import Clock
-from crave_bulk.pipeline.intake import Intake, fit, fit_keys, to_polars, with_constants
+from crave_bulk.pipeline.intake import Intake, filled_by_database, fit, fit_keys, to_polars, with_constants
 from crave_bulk.pipeline.job import Job, Others
 from crave_bulk.pipeline.merge import Kind, columns_to_write
 from crave_bulk.pipeline.stage import Wire
@@ -95,6 +95,8 @@ def run(
     """
     start, clock = time.perf_counter(), Clock()
     frame = fit_keys(call.contract, source) if call.verb == "delete" else to_polars(source)
+    if call.kind in ("insert", "merge"):
+        wire, call = _completed(open_session, wire, call, frame)
     with clock.phase("validate", frame.height):
         intake, checked = _take(wire, call, frame)
         job = _job(wire, call, intake, checked.frame)
@@ -124,6 +126,21 @@ def run(
     if refused:
         raise RejectedRows(report)
     return report
+
+
+def _completed(
+    open_session: Callable[[], AbstractContextManager[Session]], wire: Wire, call: Call, frame: pl.DataFrame
+) -> tuple[Wire, Call]:
+    """Let columns be left out that the database fills in, such as an identity."""
+
+    def found() -> Contract:
+        with open_session() as session:
+            return session.backend.reflect(session, call.contract.name)
+
+    contract = filled_by_database(call.contract, frame, found)
+    return (
+        (wire, call) if contract is call.contract else (wire.over(contract), replace(call, contract=contract))
+    )
 
 
 def _take(wire: Wire, call: Call, frame: pl.DataFrame) -> tuple[Intake, Validated]:

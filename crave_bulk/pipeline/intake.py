@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -95,6 +96,39 @@ def fit(contract: Contract, frame: pl.DataFrame, *, partial: bool = False) -> In
     columns = [_fill(column, frame, now, column.name in made) for column in contract.columns]
     filled = frame.with_columns(columns).select(contract.column_names)
     return Intake(filled, given, frozenset(stamped), given | made)
+
+
+def filled_by_database(contract: Contract, frame: pl.DataFrame, found: Callable[[], Contract]) -> Contract:
+    """Learn from the catalog which columns that a frame lacks the database fills in.
+
+    Args:
+        contract: the table as it was declared, or as it was found.
+        frame: any rows.
+        found: reads the table from the catalog; called only where a column is lacking.
+
+    Returns:
+        The contract, in which such columns may be left out.
+    """
+    lacking = [
+        c.name
+        for c in contract.columns
+        if c.name not in frame.columns and c.required and c.sql_type is None and not _fills(c)
+    ]
+    if not lacking:
+        return contract
+    known = {column.name: column for column in found().columns if column.name in lacking}
+    columns = tuple(
+        replace(
+            column,
+            required=False,
+            default_sql=known[column.name].default_sql,
+            identity_always=known[column.name].identity_always,
+        )
+        if column.name in known and known[column.name].default_sql
+        else column
+        for column in contract.columns
+    )
+    return replace(contract, columns=columns)
 
 
 def fit_keys(contract: Contract, keys: Any) -> pl.DataFrame:

@@ -22,10 +22,21 @@ class Wire:
     """A table's columns on their way to one database: short names, codecs, and the SQL between them."""
 
     def __init__(self, contract: Contract, backend: Backend) -> None:
-        self.contract = contract
+        self.contract, self._backend = contract, backend
         self.codecs = {column.name: backend.codec(column) for column in contract.columns}
         self.short = {name: f"c{i}" for i, name in enumerate(self.codecs)}
         self.target = backend.table(contract.name)
+
+    def over(self, contract: Contract) -> Wire:
+        """Take another contract of the same table.
+
+        Args:
+            contract: the contract.
+
+        Returns:
+            Its wire.
+        """
+        return Wire(contract, self._backend)
 
     def shorts(self, names: Iterable[str]) -> list[str]:
         """Give the short names of columns.
