@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +16,11 @@ import adbc_driver_sqlite.dbapi
 import polars as pl
 
 from crave_bulk import sql
-from crave_bulk.backends import catalog, sqlite_catalog, sqlite_ddl, sqlite_types
+from crave_bulk.backends import catalog, sqlite_catalog, sqlite_ddl, sqlite_handles, sqlite_types
 from crave_bulk.backends.base import Backend, MergeParts, Phrases, on_conflict_merge
 from crave_bulk.backends.codec import Codec
 from crave_bulk.backends.ddl import Alteration, Missing
-from crave_bulk.errors import BulkError, ConnectionFailed, ContractError, database_error
+from crave_bulk.errors import BulkError, ConnectionFailed, ContractError, DatabaseBusy, database_error
 from crave_bulk.table import Column, Contract, Reference, TableName
 
 if TYPE_CHECKING:
@@ -33,9 +34,11 @@ _ON_CONNECT = (
 _ON_CONNECT_FILE = (
     "PRAGMA page_size = 16384",  # bytes, of a new file: bulk loads take a fifth less than with 4,096
     "PRAGMA temp_store = MEMORY",  # staging tables; they are as large as the batch, which is in memory too
-    "PRAGMA journal_mode = WAL",  # readers go on while a batch is written
-    "PRAGMA synchronous = NORMAL",  # in WAL mode: no corruption, no half batch, one fsync less a commit
+    # Not journal_mode = WAL: it would be a lasting change of somebody's file, a bulk load is no faster
+    # with it, and a sqlite3 connection of the same process would lose rows (see sqlite_handles).
 )
+
+_PATIENCE = 1.0  # seconds to wait for another copy of SQLite in this process
 
 # The driver passes on neither SQLite's result code nor a SQLSTATE (adbc-driver-sqlite 1.13: sqlstate,
 # vendor_code and details are all empty), only sqlite3_errmsg(). Its texts are constants of the library
@@ -106,8 +109,7 @@ class SQLite(Backend):
             self.label = f"sqlite:///{path}"
         # A database in memory lives as long as some connection to it. A file is not kept open between
         # calls: Python's own sqlite3 is another copy of SQLite in this process, and when it closes the
-        # file, the process loses all its POSIX locks on it (https://www.sqlite.org/howtocorrupt.html,
-        # 2.2.1). In WAL mode the log is then deleted under the connection that was kept, with its rows.
+        # file, the process loses all its POSIX locks on it (see sqlite_handles).
         self.pooled = self.in_memory
         first = self.connect()
         self._keeper = first if self.in_memory else first.close()
@@ -119,7 +121,7 @@ class SQLite(Backend):
             BulkError: the file cannot be opened, is locked, or is not a database.
         """
         try:
-            connection = adbc_driver_sqlite.dbapi.connect(self._uri, autocommit=True)
+            connection = self._open()
         except adbc_driver_manager.Error as error:
             raise ConnectionFailed(
                 f"cannot open {self.label}: {_why_not(self._path, self._read_only)}"
@@ -135,6 +137,22 @@ class SQLite(Backend):
                 raise ConnectionFailed(f"{self._path} is not a SQLite database: check the path") from error
             raise self.error(error) from error
         return connection
+
+    def _open(self) -> Any:
+        if self.in_memory:
+            return adbc_driver_sqlite.dbapi.connect(self._uri, autocommit=True)
+        deadline = time.monotonic() + _PATIENCE
+        while other := sqlite_handles.in_the_way(self._path):
+            if time.monotonic() > deadline:
+                raise DatabaseBusy(
+                    f"something else in this process, such as a sqlite3 connection, {other} ({self.label}), and two "
+                    "copies of SQLite in one process do not see each other's locks: commit and close it, then run "
+                    "the call again; nothing was written"
+                )
+            time.sleep(0.02)
+        return sqlite_handles.opened(
+            self._path, lambda: adbc_driver_sqlite.dbapi.connect(self._uri, autocommit=True)
+        )
 
     def close(self) -> None:
         """Close the kept connection; a database in memory is gone with it."""
@@ -312,7 +330,7 @@ class SQLite(Backend):
         return (
             "SELECT coalesce(json_group_array(json(part)), '[]') AS found FROM (SELECT json_object('schema', NULL, "
             "'table', m.name, 'columns', json_group_array(f.\"from\"), 'targets', "
-            f"json_group_array(coalesce(f.\"to\", {key}))) AS part\n"
+            f'json_group_array(coalesce(f."to", {key}))) AS part\n'
             "FROM sqlite_master AS m JOIN pragma_foreign_key_list(m.name) AS f\n"
             f"WHERE m.type = 'table' AND f.\"table\" = {table} COLLATE NOCASE AND m.name <> {table} COLLATE NOCASE "
             "AND f.on_delete IN ('NO ACTION', 'RESTRICT') GROUP BY m.name, f.id)"
