@@ -126,6 +126,10 @@ class _Reader:
             raise _NotAllowed(f"{_what(node)} is not allowed: {_ALLOWED}")
         rule, arguments = known
         if extra := [name for name, value in node.args.items() if value and name not in arguments]:
+            if extra[0] == "query":
+                raise _NotAllowed(
+                    'a sub-query is not allowed: read the values first, and pass {"column__in": values}'
+                )
             raise _NotAllowed(f"{extra[0]} of {_what(node)} is not allowed: {_ALLOWED}")
         term = rule(self, node)
         if node.args.get("negate"):

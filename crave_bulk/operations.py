@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from crave_bulk.card import sentence
 from crave_bulk.errors import BulkError, ContractError
 from crave_bulk.report import Report
 
 VERBS = ("insert", "upsert", "update", "delete", "sync", "update_where", "delete_where", "restore_where")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Operation:
     """One call of a verb, to be run later.
 
@@ -34,6 +35,9 @@ class Operation:
     options: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
 
+    def __repr__(self) -> str:
+        return f"<Operation {self}>"
+
     def __post_init__(self) -> None:
         if self.verb not in VERBS:
             raise ContractError(f"{self.verb!r} is no verb that writes: use one of {', '.join(VERBS)}")
@@ -42,13 +46,18 @@ class Operation:
         return self.name or f"{self.verb} {getattr(self.table, '__name__', self.table)}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Result:
     """What became of one operation: its report, or the error that refused it."""
 
     operation: Operation
     report: Report | None = None
     error: BulkError | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Result {self.operation}: {self.error or sentence(self.report.counts if self.report else {})}>"
+        )
 
     @property
     def succeeded(self) -> bool:

@@ -88,7 +88,9 @@ class Accounts:
             left = now.filter(~equal)
             if self.session.backend.concurrent and not self.watched and left.height:
                 raise Raced  # the row was there, and another writer has deleted it
-        skipped = DatabaseError("a trigger or a rule of the database left the row out without an error")
+        skipped = DatabaseError(
+            "a trigger or a rule of the database left the row out without an error", sqlstate=""
+        )
         self.verdict.reject(
             refusals(
                 self.session, self.job.wire, self.job.frame, dict.fromkeys(left["_row"].to_list(), skipped)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from crave_bulk.pipeline import combine, constraints, dedupe, resolve
+from crave_bulk.pipeline import combine, conditional, constraints, dedupe, resolve
 from crave_bulk.pipeline.accounts import Accounts
 from crave_bulk.pipeline.checks import Checks
 from crave_bulk.pipeline.clock import Clock
-from crave_bulk.pipeline.conditional import decoded, deletion
 from crave_bulk.pipeline.constraints import Settled
 from crave_bulk.pipeline.job import Job, Others
 from crave_bulk.pipeline.stage import STAGE, without
@@ -73,9 +72,11 @@ class Attempt:
         match = self.wire.equal(key, "t", "s")
         absent = f"NOT EXISTS (SELECT 1 FROM ({self.wire.staged(key, STAGE)}) AS s WHERE {match})"
         with self.clock.phase("merge", self.job.frame.height):
-            statement = deletion(self.wire, self.session.backend, others.within, absent, hard=others.hard)
+            statement = conditional.deletion(
+                self.wire, self.session.backend, others.within, absent, hard=others.hard
+            )
             found = self.session.fetch(statement.sql, statement.parameters)
-            self.verdict.deleted = decoded(self.wire, found)
+            self.verdict.deleted = conditional.decoded(self.wire, found)
 
     # -- which row is which --
 
@@ -89,7 +90,8 @@ class Attempt:
         if any(contract.column(name).default_sql for name in contract.key):
             made = bool(rows.select(pl.any_horizontal(pl.col(self.key).is_null().any())).item())
             rows = resolve.made_keys(self.session, self.wire, rows) if made else rows
-            self.writer.overrides = made and any(contract.column(n).identity_always for n in contract.key)
+        # A merge names the key of every row, also of those that exist.
+        self.writer.overrides = any(contract.column(name).identity_always for name in contract.key)
         if self.job.on and rows.height:
             self._refuse_taken(resolve.usurpers(rows, self.key))
         if self.job.on or made:
@@ -130,7 +132,7 @@ class Attempt:
         final = self._final(candidates, settled)
         with self.clock.phase("merge", final.height):
             written, errors = self.writer.run(final, waves=bool(settled.waves))
-        self.verdict.reject(refusals(self.session, self.wire, self.job.frame, errors))
+        self.verdict.reject(refusals(self.session, self.wire, self.job.frame, errors, self.job.kind))
         again = self._of_refused_keys(live, settled, list(errors))
         with self.clock.phase("report", rows.height):
             done = (

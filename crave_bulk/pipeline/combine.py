@@ -18,7 +18,7 @@ from crave_bulk.engine import query
 from crave_bulk.pipeline.job import Job
 from crave_bulk.table import Merge
 
-_ORDER, _WIDE = "_row", "wide_"
+_ORDER, _WIDE, _FIRST, _SAME = "_row", "wide_", "first_", "same_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +161,14 @@ def _lists(
     text = isinstance(rows.schema[name], pl.String)
     parsed = several.with_columns(_elements(several[name])) if text else several
     bad = several.filter(several[name].is_not_null() & parsed[name].is_null())
-    parsed = parsed.filter(pl.col(name).is_not_null())
+    parsed = parsed.with_columns(several[name].alias(_FIRST)).filter(pl.col(name).is_not_null())
     united = _united(parsed, key, name) if rule == "union" else _appended(parsed, key, name)
     if text:
         united = united.with_columns(pl.format("[{}]", pl.col(name).list.join(",")))
+    first = parsed.group_by(key, maintain_order=True).agg(pl.col(_FIRST).first())
+    united = united.join(first, on=list(key), how="left")
+    # What adds nothing leaves the first list as it stands, to the letter.
+    united = united.with_columns(pl.when(_SAME).then(_FIRST).otherwise(name).alias(name))
     last = several.group_by(key, maintain_order=True).agg(pl.col(_ORDER).last())
     ends = last.join(united, on=list(key), how="inner").select(_ORDER, *key, pl.col(name).alias(_WIDE))
     joined = states.join(
@@ -179,18 +183,23 @@ def _exploded(rows: pl.DataFrame, name: str) -> pl.DataFrame:
 
 def _appended(rows: pl.DataFrame, key: Sequence[str], name: str) -> pl.DataFrame:
     grouped = _exploded(rows, name).group_by(key, maintain_order=True).agg(name)
-    return _with_empty(rows, grouped, key, name)
+    longest = _first_lengths(rows, key, pl.col(name).list.len())
+    appended = _with_empty(rows, grouped, key, name).join(longest, on=list(key), how="left")
+    return appended.with_columns((pl.col("size") == pl.col(name).list.len()).alias(_SAME)).drop("size")
 
 
 def _united(rows: pl.DataFrame, key: Sequence[str], name: str) -> pl.DataFrame:
-    """Unite without repeats; a first list to which the others add nothing stays as it is, to the letter."""
+    """Unite without repeats."""
     once = _exploded(rows, name).unique([*key, name], keep="first", maintain_order=True)
     united = _with_empty(rows, once.group_by(key, maintain_order=True).agg(name), key, name)
-    first = rows.group_by(key, maintain_order=True).agg(pl.col(name).first().alias("first"))
-    both = united.join(first, on=list(key), how="left", maintain_order="left")
+    different = _first_lengths(rows, key, pl.col(name).list.n_unique())
+    both = united.join(different, on=list(key), how="left")
     # Every element of the first list is in the union, so equal numbers of different elements mean equal sets.
-    nothing_new = pl.col("first").list.n_unique() == pl.col(name).list.len()
-    return both.select(*key, pl.when(nothing_new).then("first").otherwise(name).alias(name))
+    return both.with_columns((pl.col("size") == pl.col(name).list.len()).alias(_SAME)).drop("size")
+
+
+def _first_lengths(rows: pl.DataFrame, key: Sequence[str], size: pl.Expr) -> pl.DataFrame:
+    return rows.group_by(key, maintain_order=True).agg(size.first().alias("size"))
 
 
 def _with_empty(rows: pl.DataFrame, grouped: pl.DataFrame, key: Sequence[str], name: str) -> pl.DataFrame:

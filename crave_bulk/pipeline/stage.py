@@ -6,11 +6,13 @@ and keep the types that the driver gave them; `Wire` writes the SQL that turns t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import polars as pl
 
 from crave_bulk.backends.base import Backend
+from crave_bulk.errors import ContractError
 from crave_bulk.session import Session
 from crave_bulk.sql import quote
 from crave_bulk.table import Contract
@@ -99,7 +101,8 @@ class Wire:
         Returns:
             The same columns in the dtypes of `encode`; others are left alone.
         """
-        return fetched.with_columns(pl.col(self.short[n]).cast(self.codecs[n].wire) for n in names)
+        with self._held():
+            return fetched.with_columns(pl.col(self.short[n]).cast(self.codecs[n].wire) for n in names)
 
     def decode(self, rows: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
         """Bring short columns to the table's names and dtypes.
@@ -111,7 +114,19 @@ class Wire:
         Returns:
             The columns as the contract has them.
         """
-        return rows.select(self.codecs[n].decode(pl.col(self.short[n])).alias(n) for n in names)
+        with self._held():
+            return rows.select(self.codecs[n].decode(pl.col(self.short[n])).alias(n) for n in names)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Say what is wrong where another program has written what the columns of a frame cannot hold."""
+        try:
+            yield
+        except pl.exceptions.PolarsError as error:
+            raise ContractError(
+                f"table {self.contract.name} holds a value that its columns in a frame cannot: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
 
     def read(self, names: Iterable[str], alias: str = "t") -> str:
         """Write the select list that reads columns of the target.

@@ -21,7 +21,7 @@ from pandera.backends.polars.register import register_polars_backends
 from pandera.errors import SchemaWarning
 
 from crave_bulk import failures
-from crave_bulk.backends.codec import Codec
+from crave_bulk.backends.codec import Codec, json_form
 from crave_bulk.engine import query
 from crave_bulk.errors import ContractError
 from crave_bulk.table import Column, Contract
@@ -121,11 +121,21 @@ def _coerce(
     for column in columns:
         before = frame[column.name]
         try:
-            after = before.cast(column.dtype, strict=False)
+            after = (
+                _as_json(column, before)
+                if _is_json_of(column, before)
+                else before.cast(column.dtype, strict=False)
+            )
             lost = before.is_not_null() & (after.is_null() | _changed(before, after))
         except pl.exceptions.PolarsError as error:
+            hint = (
+                "; declare a cb.Table with that type, or write it as JSON text"
+                if before.dtype.is_nested()
+                else ""
+            )
             raise ContractError(
-                f"column {column.name!r} of table {contract.name} cannot be coerced from {before.dtype}: {error}"
+                f"column {column.name!r} of table {contract.name} cannot be coerced from {before.dtype}: "
+                f"{str(error).splitlines()[0]}{hint}"
             ) from error
         rows = lost.arg_true()
         message = f"{column.name} cannot be coerced to {column.dtype} without a change"
@@ -134,6 +144,16 @@ def _coerce(
         found.append(failures.failures("validate", "coerce", column.name, rows, before.gather(rows), message))
         frame = frame.with_columns(after)
     return frame, found
+
+
+def _is_json_of(column: Column, before: pl.Series) -> bool:
+    return column.options.json and isinstance(column.dtype, pl.String) and before.dtype.is_nested()
+
+
+def _as_json(column: Column, before: pl.Series) -> pl.Series:
+    """Write lists and structs as the JSON text that the column holds."""
+    text = json_form(before.dtype).encode(pl.col(column.name))
+    return before.to_frame(column.name).select(text.alias(column.name)).to_series()
 
 
 def _changed(before: pl.Series, after: pl.Series) -> pl.Series:

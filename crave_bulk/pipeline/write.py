@@ -28,6 +28,7 @@ STAGES = {
     "23503": "reference",
     "SQLITE_CONSTRAINT_FOREIGNKEY": "reference",
 }
+_RULES = {"": "trigger", "P0001": "trigger"}  # RAISE of a trigger, which SQLite gives no code
 RACES = ("23505", "23503")  # what another writer can cause between the check and the merge
 
 
@@ -231,7 +232,11 @@ def _constraints(session: Session, wire: Wire) -> dict[str, tuple[tuple[str, ...
 
 
 def refusals(
-    session: Session, wire: Wire, frame: pl.DataFrame, errors: Mapping[int, DatabaseError]
+    session: Session,
+    wire: Wire,
+    frame: pl.DataFrame,
+    errors: Mapping[int, DatabaseError],
+    kind: Kind = "merge",
 ) -> pl.DataFrame:
     """Write one failure per row that the database refused, in its own words.
 
@@ -240,6 +245,7 @@ def refusals(
         wire: the table.
         frame: the validated frame.
         errors: row → what the database said.
+        kind: what was done; a row that cannot be deleted is named by its key.
 
     Returns:
         A frame of failures.
@@ -249,9 +255,11 @@ def refusals(
     found = []
     for row, error in errors.items():
         named = error.columns or about.get(error.constraint or "", ((), True))[0]
+        if kind == "delete":
+            named = wire.contract.key
         columns = [name for name in wire.contract.column_names if name in named]
         values = value_text(frame, columns, [row]) if columns else pl.Series([None], dtype=pl.String)
-        rule = error.constraint or error.sqlstate or "refused"
+        rule = error.constraint or _RULES.get(error.sqlstate, error.sqlstate)
         stage = STAGES.get(error.sqlstate, "database")
         found.append(failures.failures(stage, rule, ", ".join(columns), pl.Series([row]), values, error.said))
     return failures.gather(found)

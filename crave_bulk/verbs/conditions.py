@@ -8,7 +8,6 @@ from typing import Any
 import polars as pl
 
 from crave_bulk.connections import Connections
-from crave_bulk.errors import ContractError
 from crave_bulk.pipeline import conditional, read
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.report import Report
@@ -66,13 +65,8 @@ class ConditionVerbs(Connections):
         wire = Wire(contract, self.backend)
         selection = read.Selection(where, columns, order_by, limit, include_deleted)
         query = read.build(wire, self.backend, selection)
-        try:
-            with self.session() as session:
-                return read.run(session, wire, query)
-        except pl.exceptions.PolarsError as error:
-            raise ContractError(
-                f"table {contract.name} holds a value that its columns in a frame cannot: {str(error).splitlines()[0]}"
-            ) from error
+        with self.session() as session:
+            return read.run(session, wire, query)
 
     def update_where(self, table: type[Table] | str, changes: Mapping[str, Any], where: Where) -> Report:
         """Set columns to values in the rows that meet a condition, by one statement.

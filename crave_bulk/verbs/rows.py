@@ -191,8 +191,8 @@ class RowVerbs(Connections):
         Args:
             table: the table, or the name of an existing one.
             frame: the rows that the table shall have.
-            within: a condition, as in `read`, that a row must meet to be deleted; the rest of the table
-                is left alone.
+            within: a condition, as in `read`, that a row must meet to be deleted. Rows of the frame are
+                written whether they meet it or not.
             hard: remove rows that could be marked as deleted.
             allow_empty: take a frame without rows for "delete all" rather than for a mistake.
             duplicates: rows of the same key are combined (``combine``) or all rejected (``error``).
