@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from crave_bulk.backends.postgres import Postgres
 from crave_bulk.backends.sqlite import SQLite
+from crave_bulk.engine import warm_up
 from crave_bulk.errors import ContractError
 from crave_bulk.operations import Operation, Result, run_all, run_each
 from crave_bulk.report import Report
@@ -45,6 +46,7 @@ def connect(url: str = "sqlite://") -> Database:
         raise ContractError(
             "the database URL is not understood: use 'sqlite:///file.db', or 'postgresql://user@host/name'"
         )
+    warm_up()
     return Database(kind(f"{scheme.lower()}://{rest}"))
 
 

@@ -17,6 +17,13 @@ def _instance() -> duckdb.DuckDBPyConnection:
     return duckdb.connect()
 
 
+def warm_up() -> None:
+    """Start the instance in the background, so that the first batch does not wait for it."""
+    if _instance.cache_info().currsize:
+        return
+    threading.Thread(target=value, args=("SELECT uuidv7()",), name="crave_bulk-duckdb", daemon=True).start()
+
+
 def value(statement: str) -> object:
     """Run a query that gives one value; a third of the cost of a frame of one.
 

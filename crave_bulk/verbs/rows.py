@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from crave_bulk.connections import Connections
@@ -237,9 +238,10 @@ class RowVerbs(Connections):
     ) -> Report:
         _one_of("on_reject", on_reject, ("raise", "keep"))
         _one_of("duplicates", options.get("duplicates", "combine"), ("combine", "error"))
-        contract = self._contract(table, write=True)
-        call = batch.Call(verb, contract, on_reject=on_reject, **options)
-        return batch.run(self.session, Wire(contract, self.backend), call, frame)
+        with self.session() if isinstance(table, str) else nullcontext():  # one connection for both
+            contract = self._contract(table, write=True)
+            call = batch.Call(verb, contract, on_reject=on_reject, **options)
+            return batch.run(self.session, Wire(contract, self.backend), call, frame)
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
