@@ -120,6 +120,25 @@ def server_db(request: pytest.FixtureRequest) -> Iterator[cb.Database]:
     empty_database(database)
 
 
+@pytest.fixture(scope="module", params=["sqlite", *SERVERS])
+def lasting_db(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[cb.Database]:
+    """A database of each kind that lasts for a module, for tests that fill a table once and then read it."""
+    if request.param == "sqlite":
+        with cb.connect(f"sqlite:///{tmp_path_factory.mktemp('lasting')}/test.db") as database:
+            yield database
+        return
+    server = request.getfixturevalue("servers")[request.param]
+    name = f"crave_bulk_{os.getpid()}_lasting"
+    with _statements(server) as cursor:
+        cursor.execute(f"CREATE DATABASE {name}")
+    with cb.connect(urlunsplit(urlsplit(server)._replace(path=f"/{name}"))) as database:
+        yield database
+    with _statements(server) as cursor:
+        cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 def db(url: str) -> Iterator[cb.Database]:
     """An empty database of each kind in turn."""
