@@ -246,9 +246,6 @@ def test_a_hundred_issues_take_less_than_100_ms(tmp_path: Path) -> None:
         assert statistics.median(db.insert("issues", frame).seconds for _ in range(7)) < 0.1
 
 
-@pytest.mark.xfail(
-    reason="closing our connection deletes the log of a connection that Python's sqlite3 keeps"
-)
 def test_a_program_may_keep_its_own_connection_open(tmp_path: Path) -> None:
     path = tmp_path / "tracker.db"
     with closing(sqlite3.connect(path)) as connection, cb.connect(f"sqlite:///{path}") as db:

@@ -14,17 +14,30 @@ def calls(frame: pl.DataFrame) -> None:
         db.create(Foods)
         report: cb.Report = db.insert(Foods, frame, on_conflict="ignore", on_reject="keep")
         report = db.upsert(Foods, frame.lazy(), on_reject="raise")
+        report = db.upsert("foods", frame, on=["name"], newer="name", duplicates="error")
+        report = db.update(Foods, frame)
+        report = db.delete(Foods, [1, 2], hard=True)
+        report = db.sync(Foods, frame, within={"name__startswith": "a"}, allow_empty=True)
+        report = db.update_where(Foods, {"name": "x"}, where="food_id = 1")
+        report = db.delete_where("foods", {"food_id__in": [1, 2]})
+        report = db.restore_where(Foods, where={"food_id": 1})
+        ddl: list[str] = db.evolve(Foods, plan=True)
+        with db.transaction():
+            results: list[cb.Result] = db.run([cb.Operation("insert", Foods, (frame,))], atomic=False)
         counts: dict[str, int] = report.counts
         frames: list[pl.DataFrame] = [
             report.rejected,
             report.failures,
             report.outcomes,
             report.keys,
+            report.deleted,
             report.timings,
         ]
         numbers: list[float] = [report.seconds, report.rows_per_second, counts["input"]]
-        back: pl.DataFrame = db.read(Foods, columns=["name"], order_by=["-name"], limit=3)
-        print(frames, numbers, back, report.batch_id, report.plot())
+        back: pl.DataFrame = db.read(
+            Foods, where={"food_id__gt": 3}, columns=["name"], order_by=["-name"], limit=3
+        )
+        print(frames, numbers, back, ddl, results, report.batch_id, report.plot())
     with cb.embedded_postgres("pgdata") as url:
         name: str = url
         print(name)
