@@ -8,9 +8,10 @@ from crave_bulk.errors import DatabaseError
 from crave_bulk.pipeline import dedupe
 from crave_bulk.pipeline.constraints import Settled
 from crave_bulk.pipeline.job import Job
+from crave_bulk.pipeline.reasons import refusals
 from crave_bulk.pipeline.stage import without
 from crave_bulk.pipeline.verdict import Verdict
-from crave_bulk.pipeline.write import Raced, refusals
+from crave_bulk.pipeline.write import Raced
 from crave_bulk.session import Session
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from crave_bulk.pipeline import combine, conditional, constraints, dedupe, resolve
+from crave_bulk.pipeline import combine, conditional, dedupe, reasons, resolve
 from crave_bulk.pipeline.accounts import Accounts
 from crave_bulk.pipeline.checks import Checks
 from crave_bulk.pipeline.clock import Clock
@@ -13,7 +13,7 @@ from crave_bulk.pipeline.job import Job, Others
 from crave_bulk.pipeline.stage import STAGE, without
 from crave_bulk.pipeline.staging import Staging
 from crave_bulk.pipeline.verdict import Verdict
-from crave_bulk.pipeline.write import Writer, refusals
+from crave_bulk.pipeline.write import Writer
 from crave_bulk.session import Session
 from crave_bulk.sql import quote_all
 
@@ -98,7 +98,7 @@ class Attempt:
             self.verdict.keys = rows.select("_row").hstack(self.wire.decode(rows, contract.key))
         if self.job.distinct:
             same = rows.filter(pl.struct(self.key).is_duplicated())["_row"]
-            self.verdict.reject(constraints.repeat_failures(self.wire, self.job.frame, same))
+            self.verdict.reject(reasons.repeat_failures(self.wire, self.job.frame, same))
         return self.verdict.open(rows).drop("group", strict=False)
 
     def _castable(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -110,7 +110,7 @@ class Attempt:
         numbers = rows["_row"].to_list()
         for name in names:
             errors = self.writer.unreadable(numbers, name)
-            self.verdict.reject(refusals(self.session, self.wire, self.job.frame, errors))
+            self.verdict.reject(reasons.refusals(self.session, self.wire, self.job.frame, errors))
         return self.verdict.open(rows)
 
     # -- the steps --
@@ -132,7 +132,7 @@ class Attempt:
         final = self._final(candidates, settled)
         with self.clock.phase("merge", final.height):
             written, errors = self.writer.run(final, waves=bool(settled.waves))
-        self.verdict.reject(refusals(self.session, self.wire, self.job.frame, errors, self.job.kind))
+        self.verdict.reject(reasons.refusals(self.session, self.wire, self.job.frame, errors, self.job.kind))
         again = self._of_refused_keys(live, settled, list(errors))
         with self.clock.phase("report", rows.height):
             done = (
@@ -164,7 +164,7 @@ class Attempt:
                 found = combine.combine(values, there, self.key, job.rules)
                 if not found.impossible.height:
                     break
-                self.verdict.reject(combine.impossible_failures(job, found.impossible))
+                self.verdict.reject(reasons.impossible_failures(job, found.impossible))
                 rows, values = self.verdict.open(rows), self.verdict.open(values)
         encoded = [
             self.wire.codecs[name].encode(pl.col(name)).alias(self.wire.short[name]) for name in job.rules
@@ -224,7 +224,7 @@ class Attempt:
         if self.job.ignores:
             self.verdict.set(rows, "ignored")
         elif len(rows):
-            self.verdict.reject(constraints.key_failures(self.wire, self.job.frame, rows))
+            self.verdict.reject(reasons.key_failures(self.wire, self.job.frame, rows))
 
     def _candidates(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Select the rows that may be written; a key with one changed row keeps all of its rows."""
@@ -268,7 +268,7 @@ class Attempt:
 
     def _reject(self, settled: Settled) -> None:
         """Write down every row that is refused, and every one that is ignored."""
-        for found in constraints.settled_failures(self.wire, self.job.frame, settled):
+        for found in reasons.settled_failures(self.wire, self.job.frame, settled):
             self.verdict.reject(found)
         self.verdict.set(pl.Series(settled.ignored, dtype=pl.Int64), "ignored")
 

@@ -19,10 +19,11 @@ from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.intake import Intake, filled_by_database, fit, fit_keys, to_polars, with_constants
 from crave_bulk.pipeline.job import Job, Others
 from crave_bulk.pipeline.merge import Kind, columns_to_write
+from crave_bulk.pipeline.reasons import checkable
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.pipeline.validate import Validated, validate
 from crave_bulk.pipeline.verdict import Verdict
-from crave_bulk.pipeline.write import Raced, checkable
+from crave_bulk.pipeline.write import Raced
 from crave_bulk.report import OUTCOME, Report
 from crave_bulk.session import Session
 from crave_bulk.table import Contract, Merge

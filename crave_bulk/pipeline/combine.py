@@ -12,10 +12,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from crave_bulk import failures
 from crave_bulk.backends.codec import Step, same
 from crave_bulk.engine import query
-from crave_bulk.pipeline.job import Job
 from crave_bulk.table import Merge
 
 _ORDER, _WIDE, _FIRST, _SAME = "_row", "wide_", "first_", "same_"
@@ -218,25 +216,3 @@ def _elements(texts: pl.Series) -> pl.Series:
         texts=frame,
     )
     return split["elements"].cast(pl.List(pl.String)).alias(texts.name)
-
-
-def impossible_failures(job: Job, impossible: pl.DataFrame) -> pl.DataFrame:
-    """Write one failure per value that cannot be combined with what its key holds.
-
-    Args:
-        job: the batch.
-        impossible: ``_row`` and ``column``.
-
-    Returns:
-        A frame of failures.
-    """
-    found = []
-    for (name,), part in impossible.group_by("column", maintain_order=True):
-        rule, column = job.rules[str(name)], job.wire.contract.column(str(name))
-        what = f"a {column.dtype}" if rule == "add" else "a JSON array"
-        message = f"{name} cannot be combined with what is there by {rule!r}: the result must be {what}"
-        values = job.frame[str(name)].gather(part["_row"])
-        found.append(
-            failures.failures("validate", f"merge({rule})", str(name), part["_row"], values, message)
-        )
-    return failures.gather(found)

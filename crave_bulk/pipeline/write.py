@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import polars as pl
 
-from crave_bulk import failures
 from crave_bulk.backends.base import MergeParts
 from crave_bulk.errors import ConstraintViolated, DatabaseError
 from crave_bulk.pipeline import dedupe
 from crave_bulk.pipeline.bisect import bisect
-from crave_bulk.pipeline.constraints import value_text
 from crave_bulk.pipeline.merge import Columns, Kind, delete_sql, insert_sql, merge_parts, update_sql
 from crave_bulk.pipeline.resolve import FRESH
 from crave_bulk.pipeline.stage import STAGE, Wire
 from crave_bulk.session import Session
 from crave_bulk.sql import quote
 
-# What the checks find as a rule, and the database where they cannot: a partial index, a reference between
-# rows that are written one after the other.
-STAGES = {
-    "23505": "unique",
-    "SQLITE_CONSTRAINT_UNIQUE": "unique",
-    "23503": "reference",
-    "SQLITE_CONSTRAINT_FOREIGNKEY": "reference",
-}
-_RULES = {"": "trigger", "P0001": "trigger"}  # RAISE of a trigger, which SQLite gives no code
 RACES = ("23505", "23503")  # what another writer can cause between the check and the merge
 
 
@@ -206,60 +194,3 @@ class Writer:
                 sqlstate="SQLITE_INTERNAL",
             )
         return rows.select("_row", inserted=pl.col("mask") == -1)
-
-
-def checkable(session: Session, wire: Wire, constraint: str | None) -> bool:
-    """Tell whether the checks look at a constraint, so that they will find who stands in the way.
-
-    Args:
-        session: the connection.
-        wire: the table.
-        constraint: its name.
-
-    Returns:
-        False for a unique key that holds for some rows only, or that nobody has declared.
-    """
-    columns, whole = _constraints(session, wire).get(constraint or "", ((), True))
-    known = {wire.contract.key, *wire.contract.unique, *(r.columns for r in wire.contract.references)}
-    return whole and (not columns or set(columns) in [set(key) for key in known])
-
-
-def _constraints(session: Session, wire: Wire) -> dict[str, tuple[tuple[str, ...], bool]]:
-    """Ask what the constraints of the table are about: name → columns, and whether for all rows."""
-    query = session.backend.constraints_sql(wire.contract.name)
-    found = json.loads(session.fetch(query).item()) if query else {}
-    return {name: (tuple(about["columns"]), about["whole"]) for name, about in found.items()}
-
-
-def refusals(
-    session: Session,
-    wire: Wire,
-    frame: pl.DataFrame,
-    errors: Mapping[int, DatabaseError],
-    kind: Kind = "merge",
-) -> pl.DataFrame:
-    """Write one failure per row that the database refused, in its own words.
-
-    Args:
-        session: the connection.
-        wire: the table.
-        frame: the validated frame.
-        errors: row → what the database said.
-        kind: what was done; a row that cannot be deleted is named by its key.
-
-    Returns:
-        A frame of failures.
-    """
-    unnamed = any(error.constraint and not error.columns for error in errors.values())
-    about = _constraints(session, wire) if unnamed else {}
-    found = []
-    for row, error in errors.items():
-        named = error.columns or about.get(error.constraint or "", ((), True))[0]
-        if kind == "delete":
-            named = wire.contract.key
-        columns = [name for name in wire.contract.column_names if name in named]
-        values = value_text(frame, columns, [row]) if columns else pl.Series([None], dtype=pl.String)
-        rule = error.constraint or _RULES.get(error.sqlstate, error.sqlstate)
-        stage = STAGES.get(error.sqlstate, "database")
-        found.append(failures.failures(stage, rule, ", ".join(columns), pl.Series([row]), values, error.said))
-    return failures.gather(found)

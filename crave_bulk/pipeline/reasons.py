@@ -1,0 +1,254 @@
+"""Reasons: the failures that a report shows, one line for each row and rule, in words that say what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+import polars as pl
+
+from crave_bulk import failures
+from crave_bulk.errors import DatabaseError
+from crave_bulk.pipeline.constraints import Settled
+from crave_bulk.pipeline.job import Job
+from crave_bulk.pipeline.merge import Kind
+from crave_bulk.pipeline.stage import Wire
+from crave_bulk.session import Session
+from crave_bulk.table import Reference
+
+# What the checks find as a rule, and the database where they cannot: a partial index, a reference between
+# rows that are written one after the other.
+STAGES = {
+    "23505": "unique",
+    "SQLITE_CONSTRAINT_UNIQUE": "unique",
+    "23503": "reference",
+    "SQLITE_CONSTRAINT_FOREIGNKEY": "reference",
+}
+_RULES = {"": "trigger", "P0001": "trigger"}  # RAISE of a trigger, which SQLite gives no code
+
+
+def settled_failures(wire: Wire, frame: pl.DataFrame, settled: Settled) -> Iterator[pl.DataFrame]:
+    """Write the failures of every row that is refused.
+
+    Args:
+        wire: the table.
+        frame: the validated frame.
+        settled: what became of the rows.
+
+    Yields:
+        A frame of failures per reference and unique key.
+    """
+    for reference, found in settled.orphans.items():
+        if found:
+            yield orphan_failures(frame, pl.Series(sorted(found), dtype=pl.Int64), reference)
+    yield from unique_failures(wire, frame, settled)
+    for reference, found in settled.depended.items():
+        if found:
+            yield dependent_failures(wire, frame, pl.Series(sorted(found), dtype=pl.Int64), reference)
+
+
+def repeat_failures(wire: Wire, frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
+    """Write one failure per row whose key is in the frame more than once.
+
+    Args:
+        wire: the table.
+        frame: the validated frame.
+        rows: the numbers of the rows.
+
+    Returns:
+        A frame of failures.
+    """
+    names = ", ".join(wire.contract.key)
+    values = value_text(frame, wire.contract.key, rows.to_list())
+    message = f"another row of the frame has this {names}: duplicates='combine' would combine them"
+    return failures.failures("unique", "duplicates", names, rows, values, message)
+
+
+def unique_failures(wire: Wire, frame: pl.DataFrame, settled: Settled) -> Iterator[pl.DataFrame]:
+    """Write one failure per row that another row stands in the way of.
+
+    Args:
+        wire: the table.
+        frame: the validated frame, for the values as the user wrote them.
+        settled: what `settle` found.
+
+    Yields:
+        A frame of failures per unique key.
+    """
+    key = wire.contract.key
+    for unique in {unique for unique, _ in settled.refused.values()}:
+        rows = [row for row, (broken, _) in settled.refused.items() if broken == unique]
+        held_by = [", ".join(map(str, settled.refused[row][1])) for row in rows]
+        names = ", ".join(unique)
+        found = failures.failures(
+            "unique",
+            "key" if unique == key else f"unique({names})",
+            names,
+            pl.Series(rows),
+            value_text(frame, unique, rows),
+            "",
+        )
+        say = (
+            f"a row with this {names} exists already"
+            if unique == key
+            else f"another row holds this {names}: its {', '.join(key)} is "
+        )
+        messages = pl.Series([say if unique == key else say + owner for owner in held_by], dtype=pl.String)
+        yield found.with_columns(messages.alias("message"))
+
+
+def key_failures(wire: Wire, frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
+    """Write one failure per row whose key exists in the table.
+
+    Args:
+        wire: the table.
+        frame: the validated frame.
+        rows: the numbers of the rows.
+
+    Returns:
+        A frame of failures.
+    """
+    names = ", ".join(wire.contract.key)
+    values = value_text(frame, wire.contract.key, rows.to_list())
+    return failures.failures("unique", "key", names, rows, values, f"a row with this {names} exists already")
+
+
+def orphan_failures(frame: pl.DataFrame, rows: pl.Series, reference: Reference) -> pl.DataFrame:
+    """Write one failure per row without a parent.
+
+    Args:
+        frame: the validated frame.
+        rows: the numbers of the rows.
+        reference: the column, and what it points at.
+
+    Returns:
+        A frame of failures.
+    """
+    targets = ", ".join(reference.targets)
+    message = f"no row of {reference.table} has this {targets}"
+    values = value_text(frame, reference.columns, rows.to_list())
+    rule = f"references({reference.table}.{targets})"
+    return failures.failures("reference", rule, ", ".join(reference.columns), rows, values, message)
+
+
+def dependent_failures(
+    wire: Wire, frame: pl.DataFrame, rows: pl.Series, reference: Reference
+) -> pl.DataFrame:
+    """Write one failure per row that cannot be deleted, as rows of another table refer to it.
+
+    Args:
+        wire: the table.
+        frame: the validated frame.
+        rows: the numbers of the rows.
+        reference: the other table, and its columns that point here.
+
+    Returns:
+        A frame of failures.
+    """
+    names, columns = ", ".join(wire.contract.key), ", ".join(reference.columns)
+    message = f"rows of {reference.table} refer to it by {columns}: delete those first"
+    values = value_text(frame, wire.contract.key, rows.to_list())
+    return failures.failures(
+        "reference", f"referenced({reference.table}.{columns})", names, rows, values, message
+    )
+
+
+def value_text(frame: pl.DataFrame, names: Sequence[str], rows: Sequence[int]) -> pl.Series:
+    """Write the values of some columns of some rows, separated by commas.
+
+    Args:
+        frame: the validated frame.
+        names: its columns.
+        rows: the numbers of the rows.
+
+    Returns:
+        One text a row.
+    """
+    columns = [
+        failures.as_text(frame[name].gather(list(rows))).alias(f"v{i}") for i, name in enumerate(names)
+    ]
+    return (
+        pl.DataFrame(columns).select(pl.concat_str(pl.all(), separator=", ", ignore_nulls=True)).to_series()
+    )
+
+
+def impossible_failures(job: Job, impossible: pl.DataFrame) -> pl.DataFrame:
+    """Write one failure per value that cannot be combined with what its key holds.
+
+    Args:
+        job: the batch.
+        impossible: ``_row`` and ``column``.
+
+    Returns:
+        A frame of failures.
+    """
+    found = []
+    for (name,), part in impossible.group_by("column", maintain_order=True):
+        rule, column = job.rules[str(name)], job.wire.contract.column(str(name))
+        what = f"a {column.dtype}" if rule == "add" else "a JSON array"
+        message = f"{name} cannot be combined with what is there by {rule!r}: the result must be {what}"
+        values = job.frame[str(name)].gather(part["_row"])
+        found.append(
+            failures.failures("validate", f"merge({rule})", str(name), part["_row"], values, message)
+        )
+    return failures.gather(found)
+
+
+# -- what the database refused -------------------------------------------------------------------------
+
+
+def refusals(
+    session: Session,
+    wire: Wire,
+    frame: pl.DataFrame,
+    errors: Mapping[int, DatabaseError],
+    kind: Kind = "merge",
+) -> pl.DataFrame:
+    """Write one failure per row that the database refused, in its own words.
+
+    Args:
+        session: the connection.
+        wire: the table.
+        frame: the validated frame.
+        errors: row → what the database said.
+        kind: what was done; a row that cannot be deleted is named by its key.
+
+    Returns:
+        A frame of failures.
+    """
+    unnamed = any(error.constraint and not error.columns for error in errors.values())
+    about = _constraints(session, wire) if unnamed else {}
+    found = []
+    for row, error in errors.items():
+        named = error.columns or about.get(error.constraint or "", ((), True))[0]
+        if kind == "delete":
+            named = wire.contract.key
+        columns = [name for name in wire.contract.column_names if name in named]
+        values = value_text(frame, columns, [row]) if columns else pl.Series([None], dtype=pl.String)
+        rule = error.constraint or _RULES.get(error.sqlstate, error.sqlstate)
+        stage = STAGES.get(error.sqlstate, "database")
+        found.append(failures.failures(stage, rule, ", ".join(columns), pl.Series([row]), values, error.said))
+    return failures.gather(found)
+
+
+def checkable(session: Session, wire: Wire, constraint: str | None) -> bool:
+    """Tell whether the checks look at a constraint, so that they will find who stands in the way.
+
+    Args:
+        session: the connection.
+        wire: the table.
+        constraint: its name.
+
+    Returns:
+        False for a unique key that holds for some rows only, or that nobody has declared.
+    """
+    columns, whole = _constraints(session, wire).get(constraint or "", ((), True))
+    known = {wire.contract.key, *wire.contract.unique, *(r.columns for r in wire.contract.references)}
+    return whole and (not columns or set(columns) in [set(key) for key in known])
+
+
+def _constraints(session: Session, wire: Wire) -> dict[str, tuple[tuple[str, ...], bool]]:
+    """Ask what the constraints of the table are about: name → columns, and whether for all rows."""
+    query = session.backend.constraints_sql(wire.contract.name)
+    found = json.loads(session.fetch(query).item()) if query else {}
+    return {name: (tuple(about["columns"]), about["whole"]) for name, about in found.items()}
