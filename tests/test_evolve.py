@@ -329,7 +329,7 @@ def test_a_table_in_a_schema(db: cb.Database) -> None:
     db.create(orders)
     grows_to(db, orders, lines)
     more = table("sales.lines", lines, order=(int, cb.field(references="sales.orders.id")))
-    grows_to(db, more, orders)
+    assert len(grows_to(db, more, orders)) >= 1
 
 
 def test_odd_names(db: cb.Database) -> None:
