@@ -44,7 +44,7 @@ def _old_server() -> Iterator[str]:
             "-D",
             data,
             "-o",
-            f"-h '' -k {folder}",
+            f"-h '' -k {folder} -c fsync=off",  # nobody pulls this plug
             "-l",
             f"{folder}/log",
             "start",
