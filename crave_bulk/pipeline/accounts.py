@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 
 from crave_bulk.errors import DatabaseError
 from crave_bulk.pipeline import dedupe
 from crave_bulk.pipeline.constraints import Settled
 from crave_bulk.pipeline.job import Job
-from crave_bulk.pipeline.reasons import refusals
 from crave_bulk.pipeline.stage import without
 from crave_bulk.pipeline.verdict import Verdict
 from crave_bulk.pipeline.write import Raced
@@ -30,7 +31,6 @@ class Accounts:
     def close(
         self,
         rows: pl.DataFrame,
-        final: pl.DataFrame,
         candidates: pl.DataFrame,
         settled: Settled,
         written: pl.DataFrame,
@@ -40,15 +40,13 @@ class Accounts:
         """Give every row its outcome, from what the database wrote.
 
         Args:
-            rows: the rows of this pass, with their ``mask``.
-            final: those that were to be written.
-            candidates: those that might have been.
+            rows: the rows of this pass that are done, with their ``mask``.
+            candidates: those that might have been written.
             settled: what became of rows that competed.
             written: ``_row`` and ``inserted`` of each row that was written.
             repeats: some key is there more than once.
         """
         last = self.verdict.open(rows)
-        missed = without(self.verdict.open(final), set(written["_row"]))
         if repeats:
             is_last = last.select(pl.struct(self.key).is_last_distinct()).to_series()
             self.verdict.set(last.filter(~is_last)["_row"], "duplicate")
@@ -58,8 +56,20 @@ class Accounts:
             written = self._by_last_row(candidates, last, written)
         self.verdict.set(written.filter("inserted")["_row"], "inserted")
         self.verdict.set(written.filter(~pl.col("inserted"))["_row"], self.job.changed)
-        if missed.height and not settled.waves:
-            self._explain_missed(missed)
+
+    def sum_up(self, replayed: pl.DataFrame) -> None:
+        """Account for keys whose rows were written one after the other as if they had been combined.
+
+        Args:
+            replayed: ``_row`` and the key of those rows.
+        """
+        rows = replayed.with_columns(outcome=self.verdict.outcomes.gather(replayed["_row"]))
+        written = rows.filter(pl.col("outcome").is_in(["inserted", self.job.changed, "unchanged"]))
+        for _, part in written.sort("_row").group_by(self.key, maintain_order=True):
+            self.verdict.set(part["_row"][:-1], "duplicate")
+            found = set(part["outcome"])
+            first = next(o for o in ("inserted", self.job.changed, "unchanged") if o in found)
+            self.verdict.set(part["_row"][-1:], first)
 
     def _by_last_row(
         self, candidates: pl.DataFrame, last: pl.DataFrame, written: pl.DataFrame
@@ -69,34 +79,45 @@ class Accounts:
         ended = last.join(keys, on=self.key, how="inner")
         return ended.filter((pl.col("mask") != 0) | pl.col("inserted")).select("_row", "inserted")
 
-    def _explain_missed(self, missed: pl.DataFrame) -> None:
-        """Find out why the database did not write rows, and said nothing: another writer, or a trigger."""
-        missed = missed.sort("_row").drop("mask")
-        now = self._compare_again(missed)
-        if not self.watched:
+    def skipped(
+        self, final: pl.DataFrame, written: pl.DataFrame, errors: Mapping[int, DatabaseError]
+    ) -> dict[int, DatabaseError]:
+        """Find out why the database did not write rows, and said nothing: another writer, or a trigger.
+
+        Args:
+            final: the rows that were to be written, staged.
+            written: ``_row`` of those that were.
+            errors: those that were refused.
+
+        Returns:
+            The rows that a trigger or a rule has skipped.
+
+        Raises:
+            Raced: another writer has deleted a row.
+        """
+        missed = without(without(final, set(written["_row"])), errors)
+        missed = missed.filter(pl.struct(self.key).is_last_distinct()).sort("_row")
+        if not missed.height:
+            return {}
+        now = self._compare_again(missed.drop("mask"))
+        concurrent = self.session.backend.concurrent
+        if concurrent and not self.watched:
             # Another writer has left the row just so, or deleted it, and may have changed it since.
             now = now.with_columns(mask=pl.when(pl.col("mask") == -1).then(-1).otherwise(0))
-        equal, absent = pl.col("mask") == 0, pl.col("mask") == -1
-        if self.job.kind == "delete":
-            self.verdict.set(now.filter(absent)["_row"], "missing")
-            left = now.filter(~absent) if self.watched else now.clear()
-        elif self.job.kind == "update":
-            self.verdict.set(now.filter(absent)["_row"], "missing")
-            left = now.filter(~absent & ~equal)
-        elif self.job.kind == "insert" and self.job.ignores:
-            left = now.filter(absent)
+        absent, left = now.filter(mask=-1), now.filter(pl.col("mask") > 0)
+        kind = self.job.kind
+        if kind == "delete":  # where nobody else can have deleted it, it went along with another row
+            self.verdict.set(absent["_row"], "missing" if concurrent else "deleted")
+        elif kind == "update":
+            self.verdict.set(absent["_row"], "missing")
+        elif kind == "insert":
+            left = absent if self.job.ignores else now
+        elif concurrent and not self.watched and absent.height:
+            raise Raced  # the row was there, and another writer has deleted it
         else:
-            left = now.filter(~equal)
-            if self.session.backend.concurrent and not self.watched and left.height:
-                raise Raced  # the row was there, and another writer has deleted it
-        skipped = DatabaseError(
-            "a trigger or a rule of the database left the row out without an error", sqlstate=""
-        )
-        self.verdict.reject(
-            refusals(
-                self.session, self.job.wire, self.job.frame, dict.fromkeys(left["_row"].to_list(), skipped)
-            )
-        )
+            left = now.filter(pl.col("mask") != 0)
+        why = "a trigger or a rule of the database left the row out without an error"
+        return {row: DatabaseError(why) for row in left["_row"].to_list()}
 
     def _compare_again(self, rows: pl.DataFrame) -> pl.DataFrame:
         if self.job.kind in ("insert", "delete"):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 
+from crave_bulk.errors import DatabaseError
 from crave_bulk.pipeline import combine, conditional, dedupe, reasons, resolve
 from crave_bulk.pipeline.accounts import Accounts
 from crave_bulk.pipeline.checks import Checks
 from crave_bulk.pipeline.clock import Clock
-from crave_bulk.pipeline.constraints import Settled
+from crave_bulk.pipeline.constraints import Settled, key_values
 from crave_bulk.pipeline.job import Job, Others
 from crave_bulk.pipeline.stage import STAGE, without
 from crave_bulk.pipeline.staging import Staging
@@ -56,10 +59,17 @@ class Attempt:
             accepted = self.verdict.outcomes.is_null()
             rows = self.wire.encode(self.job.frame, None if accepted.all() else accepted)
         rows = self._identify(rows)
-        while rows.height:
+        pending, replayed = [rows], rows.select("_row", *self.key).clear()
+        while pending:
+            rows = pending.pop(0)
+            if not rows.height:
+                continue
             self.repeats = rows.select(pl.struct(self.key).n_unique()).item() < rows.height
-            rows = self._apply(rows)
+            again = self._apply(rows)
+            replayed = pl.concat([replayed, *(part.select(replayed.columns) for part in again)])
+            pending = again + pending
             self.first = False
+        self.accounts.sum_up(replayed)
         self.staging.close()
 
     def _delete_others(self, others: Others) -> None:
@@ -115,8 +125,8 @@ class Attempt:
 
     # -- the steps --
 
-    def _apply(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Apply rows, and return those of keys whose last row was refused: they stand without it."""
+    def _apply(self, rows: pl.DataFrame) -> list[pl.DataFrame]:
+        """Apply rows, and return those that must be applied again, as what they met was refused itself."""
         gone: set[int] = set()
         while True:
             live = without(rows, gone)
@@ -128,23 +138,47 @@ class Attempt:
             if not refused:
                 break
             gone |= refused
-        self._reject(settled)
         final = self._final(candidates, settled)
         with self.clock.phase("merge", final.height):
             written, errors = self.writer.run(final, waves=bool(settled.waves))
-        self.verdict.reject(reasons.refusals(self.session, self.wire, self.job.frame, errors, self.job.kind))
-        again = self._of_refused_keys(live, settled, list(errors))
+            errors |= self.accounts.skipped(final, written, errors)
+        again = self._again(rows, live, settled, errors)
+        later = {row for part in again for row in part["_row"]}
         with self.clock.phase("report", rows.height):
-            done = (
-                compared.join(again, on="_row", how="anti", maintain_order="left")
-                if again.height
-                else compared
+            self._reject(settled.only(settled.gone - later))
+            errors = {row: error for row, error in errors.items() if row not in later}
+            self.verdict.reject(
+                reasons.refusals(self.session, self.wire, self.job.frame, errors, self.job.kind)
             )
-            self.verdict.set(stale.filter(~stale.is_in(again["_row"].implode())), "stale")
-            self.accounts.close(done, final, candidates, settled, written, repeats=self.repeats)
-        return (
-            rows.join(again, on="_row", how="semi", maintain_order="left") if again.height else rows.clear()
-        )
+            self.verdict.set(stale.filter(~stale.is_in(list(later))), "stale")
+            self.accounts.close(without(compared, later), candidates, settled, written, repeats=self.repeats)
+        return again
+
+    def _again(
+        self,
+        rows: pl.DataFrame,
+        live: pl.DataFrame,
+        settled: Settled,
+        errors: Mapping[int, DatabaseError],
+    ) -> list[pl.DataFrame]:
+        """Select what the database's refusals change: it is then applied one after the other.
+
+        Rows that were combined into a row that was refused stand for themselves now; and rows that a
+        refused row stood in the way of may be free to go.
+        """
+        if not errors:
+            return []
+        refused = rows.filter(pl.col("_row").is_in(list(errors)))
+        combined = live.clear()
+        if self.repeats and not self.inserts:
+            of_key = without(live, settled.gone).join(
+                refused.select(self.key), on=self.key, how="semi", maintain_order="left"
+            )
+            combined = of_key.filter(pl.len().over(self.key) > 1)
+        freed = rows.filter(pl.col("_row").is_in(list(settled.held_by(key_values(refused, self.key)))))
+        place = pl.int_range(pl.len()).over(self.key)
+        parts = combined.with_columns(place=place).partition_by("place", maintain_order=True)
+        return [part.select(rows.columns) for part in [*parts, freed] if part.height]
 
     def _combine(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
         """Give each row the state of its key after it; return the stale rows apart."""
@@ -164,7 +198,9 @@ class Attempt:
                 found = combine.combine(values, there, self.key, job.rules)
                 if not found.impossible.height:
                     break
-                self.verdict.reject(reasons.impossible_failures(job, found.impossible))
+                first = values.join(found.impossible, on="_row").group_by(self.key).agg(pl.col("_row").min())
+                culprits = found.impossible.join(first, on="_row", how="semi", maintain_order="left")
+                self.verdict.reject(reasons.impossible_failures(job, culprits))
                 rows, values = self.verdict.open(rows), self.verdict.open(values)
         encoded = [
             self.wire.codecs[name].encode(pl.col(name)).alias(self.wire.short[name]) for name in job.rules
@@ -309,13 +345,3 @@ class Attempt:
             later = pl.col("wave") > pl.col("wave").min().over(self.key)  # an earlier wave has made the row
             rows = rows.with_columns(pl.when(later).then(0).otherwise(resolve.FRESH).alias(resolve.FRESH))
         return rows
-
-    # -- report --
-
-    def _of_refused_keys(self, rows: pl.DataFrame, settled: Settled, refused: list[int]) -> pl.DataFrame:
-        """Select the other rows of keys whose last row the database refused."""
-        if not (refused and self.repeats) or self.inserts:
-            return rows.select("_row").clear()
-        keys = rows.filter(pl.col("_row").is_in(refused)).select(self.key)
-        others = without(self.verdict.open(rows), settled.gone)
-        return others.join(keys, on=self.key, how="semi", maintain_order="left").select("_row")

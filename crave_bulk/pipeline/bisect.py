@@ -19,13 +19,12 @@ T = TypeVar("T")
 # with two, most parts hold a bad row until they are small. 10 bad rows of 100,000: 1.8 times the work of a
 # clean load rather than 3.2.
 _PARTS = 4
-NO_ROWS = (0, -1)
 
 
 def bisect(
     session: Session,
     rows: Sequence[int],
-    attempt: Callable[[int, int], T],
+    attempt: Callable[[Sequence[int]], T],
     refuse: Callable[[int, DatabaseError], None],
     on_first: Callable[[], None] = lambda: None,
 ) -> list[T]:
@@ -34,7 +33,7 @@ def bisect(
     Args:
         session: the connection, in a transaction.
         rows: the numbers of the rows, in ascending order.
-        attempt: writes the rows from one number to another, both included.
+        attempt: writes some of the rows, which follow each other.
         refuse: is told each single row that was refused, and why.
         on_first: runs once, before anything is split.
 
@@ -46,10 +45,10 @@ def bisect(
 
     Example:
         >>> import crave_bulk as cb
-        >>> def attempt(first, last):
-        ...     if first <= 3 <= last:
+        >>> def attempt(rows):
+        ...     if 3 in rows:
         ...         raise DatabaseError("3 is refused")
-        ...     return list(range(first, last + 1))
+        ...     return list(rows)
         >>> with cb.connect() as db, db.session() as session, session.atomic():
         ...     bisect(session, range(5), attempt, lambda row, error: print(row, error))
         3 3 is refused
@@ -61,7 +60,7 @@ def bisect(
         start, end = parts.pop()
         try:
             with session.atomic():
-                done.append(attempt(rows[start], rows[end - 1]))
+                done.append(attempt(rows[start:end]))
         except DatabaseError as error:
             if not about_rows(error):
                 raise
@@ -76,10 +75,10 @@ def bisect(
     return done
 
 
-def _clear_of_rows(session: Session, attempt: Callable[[int, int], T]) -> None:
+def _clear_of_rows(session: Session, attempt: Callable[[Sequence[int]], T]) -> None:
     """Try without any row: what fails then is the fault of the statement, and raised as it is."""
     with session.atomic():
-        attempt(*NO_ROWS)
+        attempt([])
 
 
 def _split(start: int, end: int) -> list[tuple[int, int]]:

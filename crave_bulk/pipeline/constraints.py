@@ -30,7 +30,7 @@ class Settled:
     Attributes:
         refused: the number of the input row → the unique key it breaks and the key of the row that
             holds the value.
-        ignored: rows whose key was taken, where that is no error.
+        ignored: rows whose key was taken, where that is no error; `passed` says by whom.
         orphans: reference → rows whose parent does not exist.
         depended: reference of another table, as from there → rows that cannot go while it points at them.
         waves: input row → the wave in which it must be written, where that is not the first: a value
@@ -42,6 +42,7 @@ class Settled:
     orphans: dict[Reference, set[int]] = field(default_factory=dict)
     depended: dict[Reference, set[int]] = field(default_factory=dict)
     waves: dict[int, int] = field(default_factory=dict)
+    passed: dict[int, tuple[tuple[str, ...], Value]] = field(default_factory=dict)
 
     @property
     def gone(self) -> set[int]:
@@ -61,7 +62,19 @@ class Settled:
             {row: why for row, why in self.refused.items() if row in rows},
             [row for row in self.ignored if row in rows],
             {reference: found & set(rows) for reference, found in self.orphans.items()},
+            {reference: found & set(rows) for reference, found in self.depended.items()},
         )
+
+    def held_by(self, owners: Collection[Value]) -> set[int]:
+        """Find the rows that some owners stood in the way of.
+
+        Args:
+            owners: keys, as `key_values` gives them.
+
+        Returns:
+            The numbers of the rows.
+        """
+        return {row for row, (_, holder) in {**self.refused, **self.passed}.items() if holder in owners}
 
     def __bool__(self) -> bool:
         return bool(self.gone or self.waves)
@@ -266,6 +279,7 @@ class _Contest:
                 unique = self._uniques[number]
                 if self._ignore and unique == self._insert_key:
                     settled.ignored.append(row)
+                    settled.passed[row] = (unique, holder[: len(self._wire.contract.key)])
                 elif row not in self._orphans:
                     settled.refused[row] = (unique, holder[: len(self._wire.contract.key)])
                 return
@@ -300,6 +314,19 @@ class _Contest:
 
     def _values(self, frame: pl.DataFrame, names: Sequence[str]) -> list[Value]:
         return [tuple(map(_hashable, row)) for row in frame.select(self._wire.shorts(names)).rows()]
+
+
+def key_values(rows: pl.DataFrame, columns: Sequence[str]) -> set[Value]:
+    """Collect the values of some columns.
+
+    Args:
+        rows: any rows.
+        columns: the columns.
+
+    Returns:
+        One tuple for each different row.
+    """
+    return {tuple(map(_hashable, row)) for row in rows.select(columns).rows()}
 
 
 def _hashable(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -17,6 +17,7 @@ from crave_bulk.pipeline.stage import STAGE, Wire
 from crave_bulk.session import Session
 from crave_bulk.sql import quote
 
+FOREIGN = ("23503", "SQLITE_CONSTRAINT_FOREIGNKEY")
 RACES = ("23505", "23503")  # what another writer can cause between the check and the merge
 
 
@@ -50,7 +51,8 @@ class Writer:
         self.session, self.wire, self.kind, self.columns = session, wire, kind, columns
         self.ignores, self.check_now, self.last = ignores, check_now, last
         self.watched = watched
-        self.reads_back = session.backend.reads_back or watched
+        # A delete that takes others along counts only those that it was told to delete.
+        self.reads_back = session.backend.reads_back or watched or kind == "delete"
         self.overrides = False
         self._indexed = False
 
@@ -72,21 +74,42 @@ class Writer:
         errors: dict[int, DatabaseError] = {}
         self._indexed = False
         for wave in final["wave"].unique().sort():
-            rows = final.filter(wave=wave)
-            numbers = rows["_row"].sort().to_list()
-            whole = (numbers[0], numbers[-1])
-
-            def attempt(
-                first: int, last: int, rows: pl.DataFrame = rows, whole: tuple[int, int] = whole
-            ) -> pl.DataFrame:
-                part = f"s.wave = {rows['wave'][0]}"
-                if (first, last) != whole:
-                    part += f" AND s._row BETWEEN {first} AND {last}"
-                    rows = rows.filter(pl.col("_row").is_between(first, last))
-                return self._apply(rows, part, exact=not waves)
-
-            done += bisect(self.session, numbers, attempt, errors.__setitem__, self._index)
+            done += self._write(final.filter(wave=wave), errors, exact=not waves)
+        while waiting := self._without_parent(errors):
+            # The parent may be a row of the batch that was written later: in another part, or in another wave.
+            before = len(errors)
+            for row in waiting:
+                del errors[row]
+            rows = final.filter(pl.col("_row").is_in(waiting))
+            done += self._write(rows, errors, exact=not waves, listed=True)
+            if len(errors) >= before:
+                break
         return pl.concat(done), errors
+
+    def _write(
+        self, rows: pl.DataFrame, errors: dict[int, DatabaseError], *, exact: bool, listed: bool = False
+    ) -> list[pl.DataFrame]:
+        """Write rows, in one statement or in as many as it takes to find those that are refused."""
+        numbers = rows["_row"].sort().to_list()
+        wave = "true" if listed else f"s.wave = {rows['wave'][0]}"
+
+        def attempt(part: Sequence[int]) -> pl.DataFrame:
+            where = wave
+            if listed or not part:
+                where += f" AND s._row IN ({', '.join(map(str, part)) or 'NULL'})"
+            elif len(part) < len(numbers):
+                where += f" AND s._row BETWEEN {part[0]} AND {part[-1]}"
+            chosen = rows if len(part) == len(numbers) else rows.filter(pl.col("_row").is_in(list(part)))
+            return self._apply(chosen, where, exact=exact)
+
+        return bisect(self.session, numbers, attempt, errors.__setitem__, self._index)
+
+    def _without_parent(self, errors: Mapping[int, DatabaseError]) -> list[int]:
+        """List the rows whose reference within the table was refused."""
+        contract = self.wire.contract
+        if self.kind == "delete" or not any(r.table == contract.name for r in contract.references):
+            return []
+        return [row for row, error in errors.items() if error.sqlstate in FOREIGN]
 
     def unreadable(self, rows: Sequence[int], name: str) -> dict[int, DatabaseError]:
         """Find the staged rows with a value that the database cannot read as its column's type.
@@ -100,8 +123,9 @@ class Writer:
         """
         errors: dict[int, DatabaseError] = {}
 
-        def attempt(first: int, last: int) -> None:
-            staged = self.wire.staged([name], STAGE, f"s._row BETWEEN {first} AND {last}")
+        def attempt(part: Sequence[int]) -> None:
+            where = f"s._row BETWEEN {part[0]} AND {part[-1]}" if part else "false"
+            staged = self.wire.staged([name], STAGE, where)
             # Not count(): the planner would not need the values for it.
             self.session.fetch(f"SELECT max(length(CAST(x.{quote(name)} AS text))) FROM ({staged}) AS x")
 
@@ -181,6 +205,8 @@ class Writer:
             return done.select(pl.col("_row").cast(pl.Int64), pl.col("inserted").cast(pl.Boolean))
         key = self.wire.shorts(self.wire.contract.key)
         found = rows.join(self.wire.from_wire(done, self.wire.contract.key), on=key, how="inner")
+        if found.height < done.height:
+            raise DatabaseError("a trigger of the database changes the key, so the row cannot be found again")
         if self.session.backend.concurrent:
             return found.select("_row", pl.col("inserted").cast(pl.Boolean))
         return found.select("_row", inserted=pl.col("mask") == -1)
