@@ -139,7 +139,7 @@ class Connections:
         """
         if not isinstance(table, str):
             return contract_of(table)
-        with self.session() as session:
+        with self.session() as session, session.shielded():
             contract = self.backend.reflect(session, TableName.parse(table))
         if write and contract.read_only:
             raise ContractError(contract.read_only)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import adbc_driver_manager
 import polars as pl
 
 from crave_bulk.backends.base import Backend
-from crave_bulk.errors import BulkError, ConnectionFailed
+from crave_bulk.errors import BulkError, ConnectionFailed, DatabaseError
 
 Listener = Callable[[str], None]
 
@@ -24,6 +24,7 @@ class Session:
         self._connection = connection
         self._listeners = listeners
         self._depth = 0
+        self._failed = False  # a statement of the open transaction, which PostgreSQL then aborts
 
     @property
     def in_transaction(self) -> bool:
@@ -103,10 +104,13 @@ class Session:
             BulkError: the transaction could not be begun or committed.
         """
         depth, savepoint = self._depth, f"crave_bulk_{self._depth}"
+        self._failed = self._failed and depth > 0
         self.execute(f"SAVEPOINT {savepoint}" if depth else self.backend.begin)
         self._depth += 1
         try:
             yield
+            if self._failed and self.backend.aborts:
+                raise self._ended()
             self.execute(f"RELEASE SAVEPOINT {savepoint}" if depth else "COMMIT")
         except BaseException:
             self._roll_back(
@@ -123,11 +127,31 @@ class Session:
         try:
             for statement in statements:
                 self.execute(statement)
+            self._failed = False
         except BulkError:
             self.broken = True
 
+    def _ended(self) -> BulkError:
+        """Build the error for a transaction that cannot go on."""
+        return DatabaseError(
+            "the transaction has ended, as the database refused a statement or the connection was lost: nothing of "
+            "it was written; leave the block and run it again"
+        )
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Run a block whose failure leaves an open transaction as it was.
+
+        Yields:
+            Nothing.
+        """
+        with self.atomic() if self._depth else nullcontext():
+            yield
+
     @contextmanager
     def _cursor(self, statement: str) -> Iterator[Any]:
+        if self.broken and self._depth:
+            raise self._ended()  # SQLite would go on without a transaction
         for listener in self._listeners:
             listener(statement)
         # An open cursor makes closing its connection raise, so each is closed at once.
@@ -137,4 +161,5 @@ class Session:
             except adbc_driver_manager.Error as cause:
                 error = self.backend.error(cause)
                 self.broken = self.broken or isinstance(error, ConnectionFailed)
+                self._failed = self._depth > 0
                 raise error from cause

@@ -94,6 +94,8 @@ class Backend(ABC):
     creating: str | None = None  # makes those who create or change tables wait for each other
     series: str  # a table that counts to {} in its column i
     lock_rows: str = ""  # ends a query, {} being the key: keeps other writers from its rows until the commit
+    counts_on: bool = False  # a number that is made is above all that are there, not the next of a sequence
+    aborts: bool  # a statement that fails ends the transaction, back to the last savepoint
     updated: str = "t."  # what RETURNING calls the target of an UPDATE … FROM
     check_now: str | None = None  # has the deferred constraints checked before the commit
     statement_options: dict[str, str] = {}  # noqa: RUF012 - the driver's own, never changed

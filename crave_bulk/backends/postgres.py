@@ -38,6 +38,7 @@ class Postgres(Backend):
     pooled = True
     concurrent = True
     reads_back = True
+    aborts = True
     series = "generate_series(1, {}) AS g (i)"
     lock_rows = " ORDER BY {} FOR UPDATE OF t"  # by key: two batches that wait for each other's rows deadlock
     check_now = "SET CONSTRAINTS ALL IMMEDIATE"

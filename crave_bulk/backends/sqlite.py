@@ -70,6 +70,8 @@ class SQLite(Backend):
     name = "sqlite"
     concurrent = False
     reads_back = False
+    aborts = False
+    counts_on = True
     updated = ""  # it does not know the alias, nor any table but the target
     series = "(WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT i FROM n)"
     # The write lock is taken at once: what a batch reads first is still true when it writes.

@@ -11,6 +11,7 @@ from crave_bulk.pipeline import combine, conditional, dedupe, reasons, resolve
 from crave_bulk.pipeline.accounts import Accounts
 from crave_bulk.pipeline.checks import Checks
 from crave_bulk.pipeline.clock import Clock
+from crave_bulk.pipeline.combine import VALUE
 from crave_bulk.pipeline.constraints import Settled, key_values
 from crave_bulk.pipeline.job import Job, Others
 from crave_bulk.pipeline.stage import STAGE, without
@@ -31,6 +32,7 @@ class Attempt:
         self.wire = job.wire
         self.key = job.wire.shorts(job.wire.contract.key)
         self.inserts = job.kind == "insert"
+        self.made = pl.Series([], dtype=pl.Int64)  # the rows whose keys the database made
         self.repeats = False  # some key is in the batch more than once
         self.staging = Staging(session, clock, self.key)
         self.accounts = Accounts(session, job, verdict)
@@ -98,18 +100,29 @@ class Attempt:
             self.staging.put(rows)
             rows = resolve.by_unique(self.session, self.wire, rows, self.job.on)
         if any(contract.column(name).default_sql for name in contract.key):
-            made = bool(rows.select(pl.any_horizontal(pl.col(self.key).is_null().any())).item())
+            nulls = rows.select("_row", made=pl.any_horizontal(pl.col(self.key).is_null()))
+            self.made = nulls.filter("made")["_row"]
+            made = bool(len(self.made))
             rows = resolve.made_keys(self.session, self.wire, rows) if made else rows
         # A merge names the key of every row, also of those that exist.
         self.writer.overrides = any(contract.column(name).identity_always for name in contract.key)
         if self.job.on and rows.height:
-            self._refuse_taken(resolve.usurpers(rows, self.key))
+            rows = self._own_keys(rows)
         if self.job.on or made:
             self.verdict.keys = rows.select("_row").hstack(self.wire.decode(rows, contract.key))
         if self.job.distinct:
             same = rows.filter(pl.struct(self.key).is_duplicated())["_row"]
             self.verdict.reject(reasons.repeat_failures(self.wire, self.job.frame, same))
         return self.verdict.open(rows).drop("group", strict=False)
+
+    def _own_keys(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Refuse new rows of another unique key that bring a key which is taken."""
+        self._refuse_taken(resolve.usurpers(rows, self.key))
+        fresh = rows.filter(pl.col(resolve.FRESH) == 1)
+        if fresh.height and not self.first:
+            self.staging.put(fresh.select("_row", *self.key))
+            self._refuse_taken(dedupe.taken(self.session, self.wire))
+        return rows
 
     def _castable(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Refuse what the database cannot read as the column's type, where only it can tell."""
@@ -186,16 +199,18 @@ class Attempt:
         if not (job.looks_back or (job.rules and self.repeats)):
             return rows, none
         names = [*job.rules, *([job.newer] if job.newer else [])]
+        rules = {VALUE + name: rule for name, rule in job.rules.items()}
         with self.clock.phase("dedupe", rows.height):
-            values = rows.select("_row", *self.key).hstack(job.frame.select(names)[rows["_row"]])
+            chosen = job.frame.select(pl.col(name).alias(VALUE + name) for name in names)
+            values = rows.select("_row", *self.key).hstack(chosen[rows["_row"]])
             there = self._existing(rows, names) if job.looks_back else values.clear().drop("_row")
             if job.looks_back:
                 fresh = rows.join(there, on=self.key, how="anti")["_row"]
                 rows = rows.with_columns(fresh=pl.col("_row").is_in(fresh.implode()).cast(pl.Int32))
-            stale = combine.stale(values, there, self.key, job.newer) if job.newer else none
+            stale = combine.stale(values, there, self.key, VALUE + job.newer) if job.newer else none
             rows, values = without(rows, set(stale)), without(values, set(stale))
             while True:
-                found = combine.combine(values, there, self.key, job.rules)
+                found = combine.combine(values, there, self.key, rules)
                 if not found.impossible.height:
                     break
                 first = values.join(found.impossible, on="_row").group_by(self.key).agg(pl.col("_row").min())
@@ -203,7 +218,8 @@ class Attempt:
                 self.verdict.reject(reasons.impossible_failures(job, culprits))
                 rows, values = self.verdict.open(rows), self.verdict.open(values)
         encoded = [
-            self.wire.codecs[name].encode(pl.col(name)).alias(self.wire.short[name]) for name in job.rules
+            self.wire.codecs[name].encode(pl.col(VALUE + name)).alias(self.wire.short[name])
+            for name in job.rules
         ]
         return rows.with_columns(found.rows.select(encoded)), stale
 
@@ -218,7 +234,7 @@ class Attempt:
             lock = self.session.backend.lock_rows.format(quote_all(key, "t."))
             query = dedupe.kept_sql(self.wire, [*key, *names], lock)
             empty = self.wire.fetch(self.session, query, [*key, *names])
-        return empty.select(self.key).hstack(self.wire.decode(empty, names))
+        return empty.select(self.key).hstack(self.wire.decode(empty, names).rename(lambda name: VALUE + name))
 
     def _stage_and_compare(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Add ``mask``: -1 for a row that is new, 0 for one that changes nothing, else what differs."""
@@ -247,10 +263,11 @@ class Attempt:
             return rows.with_columns(mask=there.cast(pl.Int64) - 1)
         alive = self.wire.alive("t") if self.job.kind == "update" else "true"
         rows = dedupe.changes(self.session, self.wire, rows, self.job.columns.compare, alive)
-        if self.job.on:
-            taken = rows.filter((pl.col(resolve.FRESH) == 1) & (pl.col("mask") != -1))["_row"]
-            self._refuse_taken(taken)
-            if len(taken):  # an insert must not meet them
+        if len(self.made):
+            # A key that was made is for a new row, even where a sequence lags behind the table.
+            taken = rows.filter(pl.col("_row").is_in(self.made.implode()) & (pl.col("mask") != -1))["_row"]
+            if len(taken):
+                self._refuse_taken(taken)
                 rows = without(rows, set(taken))
                 self.staging.put(self._in_waves(rows, Settled()))
         return rows

@@ -135,7 +135,7 @@ def _completed(
     """Let columns be left out that the database fills in, such as an identity."""
 
     def found() -> Contract:
-        with open_session() as session:
+        with open_session() as session, session.shielded():
             return session.backend.reflect(session, call.contract.name)
 
     contract = filled_by_database(call.contract, frame, found)
@@ -162,7 +162,8 @@ def _mark(contract: Contract) -> dict[str, Any]:
 
 def _job(wire: Wire, call: Call, intake: Intake, frame: pl.DataFrame) -> Job:
     contract = call.contract
-    if call.on and call.on not in (contract.key, *contract.unique):
+    keys = {frozenset(key) for key in (contract.key, *contract.unique)}
+    if call.on and frozenset(call.on) not in keys:
         raise ContractError(
             f"on={', '.join(call.on)} is no unique key of table {contract.name}: it has "
             f"{', '.join(str(list(key)) for key in (contract.key, *contract.unique))}"
@@ -171,13 +172,22 @@ def _job(wire: Wire, call: Call, intake: Intake, frame: pl.DataFrame) -> Job:
         raise ContractError(
             f"newer={call.newer!r} must be a column of the frame and of table {contract.name}, and not of its key"
         )
+    if call.newer and contract.column(call.newer).dtype.is_nested():
+        raise ContractError(
+            f"newer={call.newer!r} is a {contract.column(call.newer).dtype}, which has no order"
+        )
+    if call.verb == "sync" and (made := [name for name in contract.key if name not in intake.given]):
+        raise ContractError(
+            f"a sync of table {contract.name} needs its key {made[0]!r} in the frame: without it every row would be "
+            "deleted and inserted anew"
+        )
     return Job(
         wire=wire,
         kind=call.kind,
         columns=columns_to_write(contract, intake, call.kind),
         rules=_rules(contract, intake) if call.kind == "merge" else {},
         frame=frame,
-        on=call.on if call.on != contract.key else None,
+        on=call.on if call.on and set(call.on) != set(contract.key) else None,
         newer=call.newer,
         ignores=call.on_conflict == "ignore",
         distinct=call.duplicates == "error",

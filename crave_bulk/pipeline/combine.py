@@ -7,15 +7,18 @@ row is given the state of its key after it, exactly as if rows had been sent one
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from crave_bulk.backends.codec import Step, same
-from crave_bulk.engine import query
+from crave_bulk.errors import ContractError
 from crave_bulk.table import Merge
 
+VALUE = "="  # before the names of a user's columns, so that none can be one of these:
 _ORDER, _WIDE, _FIRST, _SAME = "_row", "wide_", "first_", "same_"
 
 
@@ -100,8 +103,9 @@ def stale(rows: pl.DataFrame, existing: pl.DataFrame, key: Sequence[str], newer:
     everything = pl.concat(
         [existing.select(pl.lit(-1, dtype=pl.Int64).alias(_ORDER), *names), rows.select(_ORDER, *names)]
     )
-    newest = pl.col(newer).cum_max().forward_fill().shift(1).over(key)
-    older = newest.is_not_null() & (pl.col(newer).is_null() | (pl.col(newer) < newest))
+    value = _roomy(everything.schema[newer], "max")[0](pl.col(newer))
+    newest = value.cum_max().forward_fill().shift(1).over(key)
+    older = newest.is_not_null() & (value.is_null() | (value < newest))
     return everything.filter(older & (pl.col(_ORDER) >= 0))[_ORDER]
 
 
@@ -119,9 +123,16 @@ _FOLDS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
 def _scalars(
     states: pl.DataFrame, rows: pl.DataFrame, key: Sequence[str], name: str, rule: Merge
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    before, after = _roomy(rows.schema[name], rule)
+    dtype = rows.schema[name]
+    before, after = _roomy(dtype, rule)
     wide = _FOLDS[rule](before(pl.col(name))).over(key)
-    folded = rows.select(_ORDER, *key, wide.alias(_WIDE)).with_columns(after(pl.col(_WIDE)).alias(name))
+    try:
+        folded = rows.select(_ORDER, *key, wide.alias(_WIDE))
+    except pl.exceptions.ComputeError as error:  # 38 digits are all that a decimal has
+        raise ContractError(
+            f"a sum of column {name.removeprefix(VALUE)!r} has more digits than {dtype} can hold"
+        ) from error
+    folded = folded.with_columns(after(pl.col(_WIDE)).alias(name))
     bad = folded.filter(pl.col(name).is_null() & pl.col(_WIDE).is_not_null())
     return states.with_columns(folded[name]), bad
 
@@ -208,11 +219,23 @@ def _with_empty(rows: pl.DataFrame, grouped: pl.DataFrame, key: Sequence[str], n
     return joined.with_columns(pl.col(name).fill_null(empty))
 
 
+_STRING_OR_SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|\s+')
+_decoder = json.JSONDecoder()
+
+
 def _elements(texts: pl.Series) -> pl.Series:
-    """Split JSON arrays into the texts of their elements; null where it is no array."""
-    frame = pl.DataFrame({"t": texts})
-    split = query(
-        "SELECT CASE WHEN json_type(t) = 'ARRAY' THEN json_extract(t, '$[*]')::VARCHAR[] END AS elements FROM texts",
-        texts=frame,
-    )
-    return split["elements"].cast(pl.List(pl.String)).alias(texts.name)
+    """Split JSON arrays into the texts of their elements, which no parser may write anew: it would round numbers."""
+    return pl.Series(texts.name, [_split(text) for text in texts.to_list()], dtype=pl.List(pl.String))
+
+
+def _split(text: str | None) -> list[str] | None:
+    """Split one array; null where it is none."""
+    inner = _STRING_OR_SPACE.sub(r"\1", text or "")
+    if not (inner.startswith("[") and inner.endswith("]")):
+        return None
+    parts, at = [], 1
+    while at < len(inner) - 1:
+        _, end = _decoder.raw_decode(inner, at)
+        parts.append(inner[at:end])
+        at = end + 1  # the comma
+    return parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from pandera.api.polars.types import PolarsData
 
 from crave_bulk.engine import query
 from crave_bulk.errors import ContractError
+from crave_bulk.scalar import to_scalar
 from crave_bulk.table import Column, Contract
 
 
@@ -153,21 +154,35 @@ def fit_keys(contract: Contract, keys: Any) -> pl.DataFrame:
     """
     key = contract.key
     if isinstance(keys, list | tuple | set | range | pl.Series):
-        dtypes = {name: contract.column(name).dtype for name in key}
-        rows = [row if isinstance(row, tuple | list | dict) else (row,) for row in keys]
-        try:
-            return pl.DataFrame(rows, schema=dtypes, orient="row")
-        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+        rows = [row if isinstance(row, tuple | list) else (row,) for row in keys]
+        if wrong := [row for row in rows if len(row) != len(key)]:
             raise ContractError(
-                f"the keys cannot be read as {', '.join(key)} of table {contract.name}: {error}; pass values, or "
-                "tuples where the key has several columns, or a frame"
-            ) from error
+                f"{wrong[0]!r} is no key of table {contract.name}: pass a list of {', '.join(key)}"
+                f"{', each as a tuple' if len(key) > 1 else ''}, or a frame"
+            )
+        columns = zip(*rows, strict=True) if rows else [()] * len(key)
+        return pl.DataFrame([_keys_of(contract, n, values) for n, values in zip(key, columns, strict=True)])
+    if not hasattr(keys, "__arrow_c_stream__") and not isinstance(keys, pl.LazyFrame):
+        raise ContractError(
+            f"a {type(keys).__name__} is no list of keys: pass the keys of table {contract.name} as a list, or a frame"
+        )
     frame = to_polars(keys)
     if missing := [name for name in key if name not in frame.columns]:
         raise ContractError(
             f"the keys of table {contract.name} need column {missing[0]!r}: the frame has {frame.columns}"
         )
     return frame.select(key)
+
+
+def _keys_of(contract: Contract, name: str, values: Sequence[Any]) -> pl.Series:
+    """Bring values to the dtype of a key column, exactly."""
+    dtype = contract.column(name).dtype
+    try:
+        return pl.Series(name, [to_scalar(value, dtype) for value in values], dtype=dtype)
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+        raise ContractError(
+            f"the keys cannot be read as {name} ({dtype}) of table {contract.name}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def with_constants(frame: pl.DataFrame, contract: Contract, values: dict[str, Any]) -> pl.DataFrame:

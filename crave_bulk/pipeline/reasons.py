@@ -9,6 +9,7 @@ import polars as pl
 
 from crave_bulk import failures
 from crave_bulk.errors import DatabaseError
+from crave_bulk.pipeline.combine import VALUE
 from crave_bulk.pipeline.constraints import Settled
 from crave_bulk.pipeline.job import Job
 from crave_bulk.pipeline.merge import Kind
@@ -183,14 +184,13 @@ def impossible_failures(job: Job, impossible: pl.DataFrame) -> pl.DataFrame:
         A frame of failures.
     """
     found = []
-    for (name,), part in impossible.group_by("column", maintain_order=True):
-        rule, column = job.rules[str(name)], job.wire.contract.column(str(name))
-        what = f"a {column.dtype}" if rule == "add" else "a JSON array"
+    for (column,), part in impossible.group_by("column", maintain_order=True):
+        name = str(column).removeprefix(VALUE)
+        rule, dtype = job.rules[name], job.wire.contract.column(name).dtype
+        what = f"of type {dtype}" if rule == "add" else "a JSON array"
         message = f"{name} cannot be combined with what is there by {rule!r}: the result must be {what}"
-        values = job.frame[str(name)].gather(part["_row"])
-        found.append(
-            failures.failures("validate", f"merge({rule})", str(name), part["_row"], values, message)
-        )
+        values = job.frame[name].gather(part["_row"])
+        found.append(failures.failures("validate", f"merge({rule})", name, part["_row"], values, message))
     return failures.gather(found)
 
 

@@ -93,6 +93,12 @@ def made_keys(session: Session, wire: Wire, rows: pl.DataFrame) -> pl.DataFrame:
         values = wire.fetch(
             session, new_values_sql(wire, session.backend.series, name, without.height), [name]
         )
+        brought = (
+            rows[short].max() if values[short].dtype.is_integer() and session.backend.counts_on else None
+        )
+        if isinstance(brought, int) and brought >= int(values[short][0]):
+            # One at a time, a row that comes after another gets a number above it.
+            values = values.with_columns(pl.col(short) + (brought + 1 - int(values[short][0])))
         made = without.with_columns(values[short].alias("made"))
         rows = rows.join(made, on=group, how="left", maintain_order="left")
         rows = rows.with_columns(pl.coalesce(short, "made").alias(short)).drop("made")

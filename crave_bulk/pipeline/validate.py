@@ -269,11 +269,16 @@ def _invalid_json(columns: list[Column], frame: pl.DataFrame) -> Iterator[pl.Dat
         if not (column.options.json and isinstance(column.dtype, pl.String)) or not frame.height:
             continue
         texts = frame.select(t=pl.col(column.name))
-        valid = query("SELECT json_valid(t) AS ok FROM texts", texts=texts)["ok"].fill_null(True)
+        listed = column.options.merge in ("union", "append")
+        test = "json_type(t) = 'ARRAY'" if listed else "json_valid(t)"
+        found = query(
+            f"SELECT CASE WHEN json_valid(t) THEN {test} ELSE t IS NULL END AS ok FROM texts", texts=texts
+        )
+        valid = found["ok"].fill_null(True)
         lax = (texts["t"].str.contains(_LAX) & valid).fill_null(False).arg_true()
         strict = pl.Series([_is_json(text) for text in texts["t"].gather(lax)], dtype=pl.Boolean)
         rows = (~valid.scatter(lax, strict)).arg_true()
-        message = f"{column.name} must be valid JSON"
+        message = f"{column.name} must be {'a JSON array' if listed else 'valid JSON'}"
         yield failures.failures(
             "validate", "json", column.name, rows, frame[column.name].gather(rows), message
         )

@@ -65,7 +65,7 @@ class ConditionVerbs(Connections):
         wire = Wire(contract, self.backend)
         selection = read.Selection(where, columns, order_by, limit, include_deleted)
         query = read.build(wire, self.backend, selection)
-        with self.session() as session:
+        with self.session() as session, session.shielded():
             return read.run(session, wire, query)
 
     def update_where(self, table: type[Table] | str, changes: Mapping[str, Any], where: Where) -> Report:
