@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from crave_bulk.errors import DatabaseError
+from crave_bulk.errors import ConstraintViolated, DatabaseError
 from crave_bulk.pipeline import combine, conditional, dedupe, reasons, resolve
 from crave_bulk.pipeline.accounts import Accounts
 from crave_bulk.pipeline.checks import Checks
@@ -55,8 +55,7 @@ class Attempt:
 
     def run(self) -> None:
         """Stage, compare, check and merge, and say what became of each row."""
-        if self.job.others:
-            self._delete_others(self.job.others)
+        late = self._delete_others(self.job.others) if self.job.others else False
         with self.clock.phase("stage", self.job.frame.height):
             accepted = self.verdict.outcomes.is_null()
             rows = self.wire.encode(self.job.frame, None if accepted.all() else accepted)
@@ -72,10 +71,16 @@ class Attempt:
             pending = again + pending
             self.first = False
         self.accounts.sum_up(replayed)
+        if late and self.job.others:
+            self._delete_others(self.job.others, late=True)
         self.staging.close()
 
-    def _delete_others(self, others: Others) -> None:
-        """Delete what is not in the frame, before anything is written, as that may take over unique values."""
+    def _delete_others(self, others: Others, *, late: bool = False) -> bool:
+        """Delete what is not in the frame: before the writes, which may take over its unique values.
+
+        Where what goes is still referred to, it goes after them, as they may point elsewhere; tell whether
+        that is to come.
+        """
         key = self.wire.contract.key
         no_key = [f.filter(pl.col("column").is_in(key))["row"] for f in self.verdict.failures]
         rows = pl.Series(range(self.job.frame.height), dtype=pl.Int64)
@@ -83,12 +88,23 @@ class Attempt:
         self.staging.put(self.wire.encode(self.job.frame, valid, key))
         match = self.wire.equal(key, "t", "s")
         absent = f"NOT EXISTS (SELECT 1 FROM ({self.wire.staged(key, STAGE)}) AS s WHERE {match})"
-        with self.clock.phase("merge", self.job.frame.height):
-            statement = conditional.deletion(
-                self.wire, self.session.backend, others.within, absent, hard=others.hard
-            )
-            found = self.session.fetch(statement.sql, statement.parameters)
-            self.verdict.deleted = conditional.decoded(self.wire, found)
+        backend = self.session.backend
+        statement = conditional.deletion(self.wire, backend, others.within, absent, hard=others.hard)
+        try:
+            with self.clock.phase("merge", self.job.frame.height), self.session.atomic():
+                found = self.session.fetch(statement.sql, statement.parameters)
+        except ConstraintViolated as error:
+            if late:
+                raise ConstraintViolated(
+                    f"rows of table {self.wire.contract.name} that are not in the frame cannot be deleted: "
+                    f"{error.said}; nothing was written: delete first what refers to them, or limit the sync by within=",
+                    sqlstate=error.sqlstate,
+                    constraint=error.constraint,
+                    said=error.said,
+                ) from error
+            return True
+        self.verdict.deleted = conditional.decoded(self.wire, found)
+        return False
 
     # -- which row is which --
 

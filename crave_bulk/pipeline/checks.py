@@ -94,9 +94,16 @@ class Checks:
         for part in json.loads(found):
             table = TableName(part["table"], part["schema"])
             reference = Reference(tuple(part["columns"]), table, tuple(part["targets"]))
+            if self.joined and self._deferred(reference):
+                continue  # the transaction may still delete what refers to it
             rows = self.session.fetch(constraints.depended_sql(self.wire, backend, reference))
             depended[reference] = set(rows["_row"].to_list())
         return Settled(depended=depended)
+
+    def _deferred(self, reference: Reference) -> bool:
+        """Tell whether a reference of another table is checked at the commit."""
+        other = self.session.backend.reflect(self.session, reference.table)
+        return any(r.deferred and r.columns == reference.columns for r in other.references)
 
     def _find_orphans(
         self, rows: pl.DataFrame, missing: dict[Reference, pl.DataFrame], orphans: dict[Reference, set[int]]
