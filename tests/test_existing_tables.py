@@ -389,3 +389,14 @@ def test_names_that_reports_use_are_refused(db: cb.Database) -> None:
     run(db, "CREATE TABLE t (_row int PRIMARY KEY)")
     with pytest.raises(cb.ContractError, match="a column cannot be called '_row'"):
         db.read("t")
+
+
+def test_a_table_with_rules_says_why_it_cannot_be_written(server_db: cb.Database) -> None:
+    run(
+        server_db,
+        "CREATE TABLE t (id bigint PRIMARY KEY)",
+        "CREATE RULE also AS ON INSERT TO t DO ALSO SELECT 1",
+    )
+    assert server_db.read("t").is_empty()
+    with pytest.raises(cb.ContractError, match="t has rules, which .* write them as triggers"):
+        server_db.insert("t", pl.DataFrame({"id": [1]}))

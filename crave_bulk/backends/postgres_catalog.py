@@ -16,6 +16,8 @@ _KINDS = {
     "f": "is a foreign table, which has no key: write to it on its own server",
 }
 
+_RULES = "has rules, which PostgreSQL takes neither with MERGE nor with RETURNING: write them as triggers (CREATE TRIGGER)"
+
 # A column of a domain is of what the domain is made of; the last step of the chain tells.
 _COLUMNS = """
 SELECT coalesce(json_agg(json_build_object(
@@ -101,7 +103,7 @@ def facts_sql(table: str) -> str:
         A query: ``facts``, one JSON text; no row where there is no such table.
     """
     return (
-        f"SELECT json_build_object('kind', c.relkind, 'columns', ({_COLUMNS}), 'keys', ({_KEYS}), "
+        f"SELECT json_build_object('kind', c.relkind, 'rules', c.relhasrules, 'columns', ({_COLUMNS}), 'keys', ({_KEYS}), "
         f"'references', ({_REFERENCES}))::text AS facts\n"
         f"FROM pg_catalog.pg_class AS c WHERE c.oid = to_regclass({sql.literal(table)}) "
         "AND c.relkind IN ('r', 'p', 'v', 'm', 'f')"
@@ -127,7 +129,7 @@ def read_facts(name: TableName, text: str) -> TableFacts:
         The facts.
     """
     found = json.loads(text)
-    why = _KINDS.get(found["kind"])
+    why = _KINDS.get(found["kind"]) or (_RULES if found["rules"] else None)
     return TableFacts(
         name=name,
         columns=tuple(_column(column) for column in found["columns"]),
