@@ -324,3 +324,17 @@ def test_a_parent_may_go_first_where_that_is_checked_at_the_end(db: cb.Database)
         assert db.delete("ch", [1]).counts["deleted"] == 1
     assert db.read("p").is_empty()
     assert db.read("ch").is_empty()
+
+
+@pytest.mark.parametrize("verb", ["upsert", "update"])
+def test_a_long_chain_of_values_that_are_handed_on_is_one_statement(db: cb.Database, verb: str) -> None:
+    make(db, "CREATE TABLE w (id bigint PRIMARY KEY, place bigint NOT NULL UNIQUE)")
+    n = 500
+    db.insert("w", frame(id=range(n), place=range(n)))
+    seen: list[str] = []
+    db.trace(seen.append)
+    shifted = frame(id=range(n - 1, -1, -1), place=range(n, 0, -1))
+    assert getattr(db, verb)("w", shifted).counts == {"input": n, "updated": n}
+    if (db.backend.name, verb) != ("sqlite", "update"):  # SQLite's UPDATE … FROM goes by the target's order
+        assert len(seen) < 40
+    assert db.read("w", order_by="id")["place"].to_list() == list(range(1, n + 1))

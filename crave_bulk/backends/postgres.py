@@ -39,6 +39,11 @@ class Postgres(Backend):
     concurrent = True
     reads_back = True
     aborts = True
+    # Only a nested loop keeps the order of the staged rows.
+    orderly = tuple(  # type: ignore[assignment]
+        f"SELECT set_config('enable_hashjoin', '{way}', true) AS h, set_config('enable_mergejoin', '{way}', true) AS m"
+        for way in ("off", "on")
+    )
     series = "generate_series(1, {}) AS g (i)"
     lock_rows = " ORDER BY {} FOR UPDATE OF t"  # by key: two batches that wait for each other's rows deadlock
     check_now = "SET CONSTRAINTS ALL IMMEDIATE"

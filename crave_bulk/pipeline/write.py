@@ -8,7 +8,7 @@ from dataclasses import replace
 import polars as pl
 
 from crave_bulk.backends.base import MergeParts
-from crave_bulk.errors import ConstraintViolated, DatabaseError
+from crave_bulk.errors import ConstraintViolated, DatabaseError, about_rows
 from crave_bulk.pipeline import dedupe
 from crave_bulk.pipeline.bisect import bisect
 from crave_bulk.pipeline.merge import Columns, Kind, delete_sql, insert_sql, merge_parts, update_sql
@@ -17,6 +17,7 @@ from crave_bulk.pipeline.stage import STAGE, Wire
 from crave_bulk.session import Session
 from crave_bulk.sql import quote
 
+_FEW_WAVES = 4  # that many statements are no trouble
 FOREIGN = ("23503", "SQLITE_CONSTRAINT_FOREIGNKEY")
 RACES = ("23505", "23503")  # what another writer can cause between the check and the merge
 
@@ -73,6 +74,8 @@ class Writer:
         done = [final.select("_row", inserted=pl.col("mask") == -1).clear()]
         errors: dict[int, DatabaseError] = {}
         self._indexed = False
+        if waves and (at_once := self._in_order(final)) is not None:
+            return at_once, errors
         for wave in final["wave"].unique().sort():
             done += self._write(final.filter(wave=wave), errors, exact=not waves)
         while waiting := self._without_parent(errors):
@@ -85,6 +88,32 @@ class Writer:
             if len(errors) >= before:
                 break
         return pl.concat(done), errors
+
+    def _in_order(self, final: pl.DataFrame) -> pl.DataFrame | None:
+        """Try to write many waves in one statement, which hands values over in its order, as a rule.
+
+        A chain of rows that each take over the value of the next has as many waves as rows. No database
+        promises an order, but its constraints see to it that what comes of it is right, or refused: then
+        None is returned, and nothing was written.
+        """
+        key = self.wire.shorts(self.wire.contract.key)
+        if (
+            final["wave"].n_unique() <= _FEW_WAVES
+            or FRESH in final.columns
+            or final.select(key).is_duplicated().any()
+        ):
+            return None
+        orderly, as_usual = self.session.backend.orderly
+        try:
+            with self.session.atomic():
+                self.session.fetch(orderly)
+                done = self._apply(final, "true ORDER BY s.wave, s._row", exact=False)
+                self.session.fetch(as_usual)
+        except (DatabaseError, Raced) as error:
+            if isinstance(error, DatabaseError) and not about_rows(error):
+                raise
+            return None
+        return done
 
     def _write(
         self, rows: pl.DataFrame, errors: dict[int, DatabaseError], *, exact: bool, listed: bool = False
