@@ -156,3 +156,18 @@ def _pool(backend: Backend) -> Pool:
     return QueuePool(
         backend.connect, pool_size=size, max_overflow=more, timeout=_POOL_SECONDS, reset_on_return=None
     )
+
+
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Check an option that is one of a few words.
+
+    Args:
+        name: the option.
+        value: what was passed.
+        allowed: the words.
+
+    Raises:
+        ContractError: it is none of them.
+    """
+    if value not in allowed:
+        raise ContractError(f"{name}={value!r} is not known: use {' or '.join(map(repr, allowed))}")

@@ -235,7 +235,7 @@ def test_changes_that_cannot_be(staff: cb.Database, changes: Any, says: str) -> 
 
 def test_a_broken_constraint_writes_nothing(staff: cb.Database) -> None:
     before = staff.read(Staff, order_by="id")
-    with pytest.raises(cb.ConstraintViolated):
+    with pytest.raises(cb.RejectedRows):
         staff.update_where(Staff, {"badge": 7}, "true")
     assert staff.read(Staff, order_by="id").equals(before)
 
@@ -251,7 +251,7 @@ def test_a_row_that_others_refer_to_is_not_deleted(db: cb.Database) -> None:
     db.create(Parents, Children)
     db.insert(Parents, pl.DataFrame({"id": [1, 2]}))
     db.insert(Children, pl.DataFrame({"id": [1], "parent": [1]}))
-    with pytest.raises(cb.ConstraintViolated):
+    with pytest.raises(cb.RejectedRows):
         db.delete_where(Parents, "true")
     assert db.read(Parents).height == 2
     assert db.delete_where(Parents, {"id__ne": 1}).counts["deleted"] == 1

@@ -270,3 +270,16 @@ def test_a_deferred_primary_key_is_checked_row_by_row(server_db: cb.Database) ->
     report = server_db.upsert("d", frame, on_reject="keep")
     assert report.outcomes["outcome"].to_list() == ["inserted", "rejected", "inserted"]
     assert report.failures.row(0, named=True)["rule"] == "one"
+
+
+def test_a_condition_that_meets_rows_which_cannot_be_written_names_them(company: cb.Database) -> None:
+    company.insert("people", pl.DataFrame({"email": ["a", "b"], "badge": ["X", None]}))
+    with pytest.raises(cb.RejectedRows, match="rows for table people were refused") as caught:
+        company.update_where("people", {"badge": "Y"}, where="email <> 'old'")
+    assert caught.value.report.verb == "update_where"
+    assert caught.value.report.failures["stage"].to_list() == ["unique"]
+    report = company.update_where("people", {"badge": "Y"}, where="email <> 'old'", on_reject="keep")
+    assert report.counts == {"input": 2, "updated": 1, "rejected": 1}
+    report = company.delete_where("teams", "true", on_reject="keep")
+    assert report.counts == {"input": 2, "deleted": 1, "rejected": 1}
+    assert company.read("teams")["name"].to_list() == ["blue"]

@@ -205,6 +205,10 @@ class Attempt:
             )
             combined = of_key.filter(pl.len().over(self.key) > 1)
         freed = rows.filter(pl.col("_row").is_in(list(settled.held_by(key_values(refused, self.key)))))
+        if self.repeats:  # a row whose key was written since would take that back
+            written = without(live, settled.gone).group_by(self.key).agg(since=pl.col("_row").max())
+            since = freed.join(written, on=self.key, how="left", maintain_order="left")["since"]
+            freed = freed.filter(since.is_null() | (since < freed["_row"]) | since.is_in(list(errors)))
         place = pl.int_range(pl.len()).over(self.key)
         parts = combined.with_columns(place=place).partition_by("place", maintain_order=True)
         return [part.select(rows.columns) for part in [*parts, freed] if part.height]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
-from crave_bulk.connections import Connections
-from crave_bulk.pipeline import conditional, read
+from crave_bulk.connections import Connections, one_of
+from crave_bulk.errors import DatabaseError, RejectedRows, about_rows
+from crave_bulk.pipeline import batch, conditional, read
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.report import Report
 from crave_bulk.table import Table
@@ -68,7 +70,14 @@ class ConditionVerbs(Connections):
         with self.session() as session, session.shielded():
             return read.run(session, wire, query)
 
-    def update_where(self, table: type[Table] | str, changes: Mapping[str, Any], where: Where) -> Report:
+    def update_where(
+        self,
+        table: type[Table] | str,
+        changes: Mapping[str, Any],
+        where: Where,
+        *,
+        on_reject: batch.OnReject = "raise",
+    ) -> Report:
         """Set columns to values in the rows that meet a condition, by one statement.
 
         Rows that have these values already are left alone, and so are those that are marked as deleted.
@@ -78,12 +87,14 @@ class ConditionVerbs(Connections):
             table: the table, or the name of an existing one.
             changes: column to value; None is NULL.
             where: as for `read`, but not empty.
+            on_reject: ``raise`` writes nothing when the database refuses a row; ``keep`` writes the others.
 
         Returns:
             The rows that changed, each as ``updated``.
 
         Raises:
             ContractError: the condition or a value is wrong, breaks a rule, or is of a key column.
+            RejectedRows: the database refused rows and ``on_reject="raise"``; carries the report.
             BulkError: the database refused; nothing was written.
 
         Example:
@@ -96,11 +107,28 @@ class ConditionVerbs(Connections):
             ...     db.update_where(Foods, {"name": "rye"}, where={"food_id__gt": 1}).counts
             {'input': 1, 'updated': 1}
         """
-        return conditional.update_where(
-            self.session, Wire(self._contract(table, write=True), self.backend), changes, where
+        one_of("on_reject", on_reject, ("raise", "keep"))
+        wire = Wire(self._contract(table, write=True), self.backend)
+        call = batch.Call("update", wire.contract, on_reject=on_reject)
+        return self._found(
+            "update_where",
+            lambda: conditional.update_where(self.session, wire, changes, where),
+            lambda: batch.run(
+                self.session,
+                wire,
+                call,
+                self._keys(wire, where).join(conditional.changed_values(wire, changes), how="cross"),
+            ),
         )
 
-    def delete_where(self, table: type[Table] | str, where: Where, *, hard: bool = False) -> Report:
+    def delete_where(
+        self,
+        table: type[Table] | str,
+        where: Where,
+        *,
+        hard: bool = False,
+        on_reject: batch.OnReject = "raise",
+    ) -> Report:
         """Delete the rows that meet a condition, by one statement.
 
         Where the table has a ``soft_delete`` column, rows are marked in it and stay.
@@ -109,12 +137,14 @@ class ConditionVerbs(Connections):
             table: the table, or the name of an existing one.
             where: as for `read`, but not empty.
             hard: remove the rows, also those that are marked as deleted.
+            on_reject: ``raise`` deletes nothing when the database refuses a row; ``keep`` deletes the others.
 
         Returns:
             The rows that were deleted, each as ``deleted``.
 
         Raises:
             ContractError: the condition is wrong.
+            RejectedRows: the database refused rows and ``on_reject="raise"``; carries the report.
             BulkError: the database refused; nothing was written.
 
         Example:
@@ -127,8 +157,13 @@ class ConditionVerbs(Connections):
             ...     db.delete_where(Foods, "name LIKE 's%'").deleted["food_id"].to_list()
             [1]
         """
-        return conditional.delete_where(
-            self.session, Wire(self._contract(table, write=True), self.backend), where, hard=hard
+        one_of("on_reject", on_reject, ("raise", "keep"))
+        wire = Wire(self._contract(table, write=True), self.backend)
+        call = batch.Call("delete", wire.contract, on_reject=on_reject, hard=hard)
+        return self._found(
+            "delete_where",
+            lambda: conditional.delete_where(self.session, wire, where, hard=hard),
+            lambda: batch.run(self.session, wire, call, self._keys(wire, where, deleted=hard)),
         )
 
     def restore_where(self, table: type[Table] | str, where: Where) -> Report:
@@ -161,3 +196,20 @@ class ConditionVerbs(Connections):
         return conditional.restore_where(
             self.session, Wire(self._contract(table, write=True), self.backend), where
         )
+
+    def _found(self, verb: str, at_once: Callable[[], Report], by_key: Callable[[], Report]) -> Report:
+        """Write what meets a condition in one statement; where rows are refused, by key, which finds them."""
+        try:
+            return at_once()
+        except DatabaseError as error:
+            if not about_rows(error):
+                raise
+        try:
+            return replace(by_key(), verb=verb)
+        except RejectedRows as refused:
+            raise RejectedRows(replace(refused.report, verb=verb)) from refused
+
+    def _keys(self, wire: Wire, where: Where, *, deleted: bool = False) -> pl.DataFrame:
+        selection = read.Selection(where, list(wire.contract.key), None, None, deleted)
+        with self.session() as session:
+            return read.run(session, wire, read.build(wire, self.backend, selection))

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from crave_bulk.connections import Connections
-from crave_bulk.errors import ContractError
+from crave_bulk.connections import Connections, one_of
 from crave_bulk.pipeline import batch
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.report import Report
@@ -50,7 +49,7 @@ class RowVerbs(Connections):
             ...     db.insert(Foods, pl.DataFrame({"food_id": [1, 2], "name": ["soup", "bread"]})).counts
             {'input': 2, 'inserted': 2}
         """
-        _one_of("on_conflict", on_conflict, ("error", "ignore"))
+        one_of("on_conflict", on_conflict, ("error", "ignore"))
         return self._write("insert", table, frame, on_reject, on_conflict=on_conflict)
 
     def upsert(
@@ -236,14 +235,9 @@ class RowVerbs(Connections):
         on_reject: batch.OnReject,
         **options: Any,
     ) -> Report:
-        _one_of("on_reject", on_reject, ("raise", "keep"))
-        _one_of("duplicates", options.get("duplicates", "combine"), ("combine", "error"))
+        one_of("on_reject", on_reject, ("raise", "keep"))
+        one_of("duplicates", options.get("duplicates", "combine"), ("combine", "error"))
         with self.session() if isinstance(table, str) else nullcontext():  # one connection for both
             contract = self._contract(table, write=True)
             call = batch.Call(verb, contract, on_reject=on_reject, **options)
             return batch.run(self.session, Wire(contract, self.backend), call, frame)
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ContractError(f"{name}={value!r} is not known: use {' or '.join(map(repr, allowed))}")
