@@ -20,6 +20,7 @@ from sqlglot.errors import SqlglotError
 from crave_bulk.compare import Comparer, Operand, synthetic, unknown_column
 from crave_bulk.errors import ContractError
 from crave_bulk.scalar import to_scalar
+from crave_bulk.sql import literal
 
 _ALLOWED = (
     "allowed are columns, literals, AND OR NOT, = <> < <= > >=, IS [NOT] NULL, IS [NOT] DISTINCT FROM, "
@@ -95,6 +96,7 @@ def _parse(text: str) -> exp.Expr:
     except SqlglotError as error:
         details = getattr(error, "errors", None) or [{}]
         why = details[0].get("description") or re.sub(r"\x1b\[\d*m", "", str(error)).partition("\n")[0]
+        why = "an operand is missing" if why.startswith("Required keyword") else why
         near = details[0].get("highlight")
         raise _wrong(
             text, f"is not one SQL condition: {why}{f' at {near!r}' if near else ''}; {_ALLOWED}"
@@ -159,7 +161,8 @@ class _Reader:
         alike = [column for column in self.columns if column.casefold() == name.casefold()]
         if len(alike) == 1 and not identifier.quoted:
             return self.columns[alike[0]]
-        raise unknown_column(self.table, self.columns, name)
+        error = unknown_column(self.table, self.columns, name)
+        raise ContractError(f"{error}; text stands in single quotes: {literal(name)}")
 
     def literal(self, node: exp.Literal) -> _Term:
         """Read text as text and a number as one."""

@@ -77,6 +77,10 @@ class Database(RowVerbs, ConditionVerbs, SchemaVerbs):
             ...     [result.succeeded for result in db.run(twice, atomic=False)]
             [True, False]
         """
+        if wrong := [part for part in operations if not isinstance(part, Operation)]:
+            raise ContractError(
+                f"{wrong[0]!r} is no operation: write cb.Operation(verb, table, (frame,), options)"
+            )
         if not atomic:
             return run_each(self._call, operations)
         with self.transaction():

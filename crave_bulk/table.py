@@ -23,6 +23,13 @@ from crave_bulk.sql import quote, split_name
 Merge = Literal["replace", "keep", "add", "max", "min", "coalesce", "union", "append"]
 
 _METADATA = "crave_bulk"
+_OTHER_WORDS = {
+    "primary_key": "key",
+    "pk": "key",
+    "foreign_key": "references",
+    "fk": "references",
+    "server_default": "default",
+}
 _RESERVED = ("_row", "_reasons")  # the columns that a report adds to a user's own
 
 
@@ -89,6 +96,8 @@ def field(
     options = FieldOptions(key, references, merge, default, on_update, uuid, json, soft_delete)
     known = inspect.signature(pa.Field).parameters
     for name in pandera_options:
+        if name in _OTHER_WORDS:
+            raise ContractError(f"cb.field has no option {name!r}: it is called {_OTHER_WORDS[name]!r} here")
         near = difflib.get_close_matches(name, [*known, *FieldOptions.__dataclass_fields__], n=1)
         if name not in known and near:
             raise ContractError(f"cb.field has no option {name!r}: did you mean {near[0]!r}?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import pandera.polars as pa
@@ -175,3 +176,53 @@ def test_a_check_that_fails_itself_is_named(db: cb.Database) -> None:
     db.create(Broken)
     with pytest.raises(cb.ContractError, match=r"check 'oops' of column 'id' of table broken failed"):
         db.insert(Broken, pl.DataFrame({"id": [1]}))
+
+
+def test_text_is_read_as_the_moment_that_it_says() -> None:
+    class Moments(cb.Table):
+        id: int = cb.field(key=True)
+        day: pl.Date = cb.field(coerce=True, nullable=True)
+        at: pl.Datetime("us") = cb.field(coerce=True, nullable=True)  # type: ignore[valid-type]
+        zoned: pl.Datetime("us", "UTC") = cb.field(coerce=True, nullable=True)  # type: ignore[valid-type]
+        time: pl.Time = cb.field(coerce=True, nullable=True)
+
+    frame = pl.DataFrame(
+        {
+            "id": [1, 2, 3],
+            "day": ["2024-05-01", "2024-13-01", None],
+            "at": ["2024-05-01T12:00:00.5", "2024-05-01 12:00:00", "2024-05-01"],
+            "zoned": ["2024-05-01T12:00:00+02:00", "2024-05-01 12:00:00", None],
+            "time": ["12:30:00", "25:00:00", None],
+        }
+    )
+    with cb.connect() as db:
+        db.create(Moments)
+        report = db.insert(Moments, frame, on_reject="keep")
+        assert report.failures.select("row", "column").rows() == [(1, "day"), (1, "zoned"), (1, "time")]
+        there = db.read(Moments, order_by="id")
+    assert there["at"].to_list() == [dt.datetime(2024, 5, 1, 12, 0, 0, 500_000), dt.datetime(2024, 5, 1)]
+    assert there["zoned"].to_list() == [dt.datetime(2024, 5, 1, 10, tzinfo=dt.UTC), None]
+
+
+class Naive(cb.Table):
+    """A moment without a zone."""
+
+    id: int = cb.field(key=True)
+    at: pl.Datetime("us") = cb.field(coerce=True)  # type: ignore[valid-type]
+
+
+class Zoned(cb.Table):
+    """A moment with one."""
+
+    id: int = cb.field(key=True)
+    at: pl.Datetime("us", "UTC") = cb.field(coerce=True)  # type: ignore[valid-type]
+
+
+@pytest.mark.parametrize(("table", "zone"), [(Naive, "Europe/Berlin"), (Zoned, None)])
+def test_a_zone_is_never_dropped_nor_made_up(table: type[cb.Table], zone: str | None) -> None:
+    frame = pl.DataFrame({"id": [1], "at": [dt.datetime(2020, 1, 1, 12)]})
+    frame = frame.with_columns(pl.col("at").dt.replace_time_zone(zone))
+    with cb.connect() as db:
+        db.create(table)
+        with pytest.raises(cb.ContractError, match="say what is meant by the zone"):
+            db.insert(table, frame)

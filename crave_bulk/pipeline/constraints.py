@@ -29,7 +29,7 @@ class Settled:
 
     Attributes:
         refused: the number of the input row → the unique key it breaks and the key of the row that
-            holds the value.
+            holds the value, and whether that is an earlier row of the batch.
         ignored: rows whose key was taken, where that is no error; `passed` says by whom.
         orphans: reference → rows whose parent does not exist.
         depended: reference of another table, as from there → rows that cannot go while it points at them.
@@ -37,7 +37,7 @@ class Settled:
             that one row gives up can be taken by another only afterwards.
     """
 
-    refused: dict[int, tuple[tuple[str, ...], Value]] = field(default_factory=dict)
+    refused: dict[int, tuple[tuple[str, ...], Value, bool]] = field(default_factory=dict)
     ignored: list[int] = field(default_factory=list)
     orphans: dict[Reference, set[int]] = field(default_factory=dict)
     depended: dict[Reference, set[int]] = field(default_factory=dict)
@@ -74,7 +74,9 @@ class Settled:
         Returns:
             The numbers of the rows.
         """
-        return {row for row, (_, holder) in {**self.refused, **self.passed}.items() if holder in owners}
+        held = {row: holder for row, (_, holder, _) in self.refused.items()}
+        held |= {row: holder for row, (_, holder) in self.passed.items()}
+        return {row for row, holder in held.items() if holder in owners}
 
     def __bool__(self) -> bool:
         return bool(self.gone or self.waves)
@@ -281,7 +283,8 @@ class _Contest:
                     settled.ignored.append(row)
                     settled.passed[row] = (unique, holder[: len(self._wire.contract.key)])
                 elif row not in self._orphans:
-                    settled.refused[row] = (unique, holder[: len(self._wire.contract.key)])
+                    ours = holder in self._wave
+                    settled.refused[row] = (unique, holder[: len(self._wire.contract.key)], ours)
                 return
         if row in self._orphans:
             return

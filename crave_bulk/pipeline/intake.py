@@ -164,7 +164,7 @@ def fit_keys(contract: Contract, keys: Any) -> pl.DataFrame:
         return pl.DataFrame([_keys_of(contract, n, values) for n, values in zip(key, columns, strict=True)])
     if not hasattr(keys, "__arrow_c_stream__") and not isinstance(keys, pl.LazyFrame):
         raise ContractError(
-            f"a {type(keys).__name__} is no list of keys: pass the keys of table {contract.name} as a list, or a frame"
+            f"{keys!r} is no list of keys: pass the keys of table {contract.name} as a list, or a frame"
         )
     frame = to_polars(keys)
     if missing := [name for name in key if name not in frame.columns]:
@@ -226,11 +226,18 @@ def _missing(contract: Contract, frame: pl.DataFrame, partial: bool) -> list[str
             f"key column {c.name!r} is missing: it says which row is meant" for c in absent if c.options.key
         ]
     return [
-        f"column {c.name!r} ({c.dtype}) is missing: add it to the frame, give the field a default, or "
-        f"annotate it with `| None` if frames may leave it out"
+        f"column {c.name!r} ({c.dtype}) is missing: add it to the frame, {_or_else(c)}"
         for c in absent
         if c.required and not _fills(c)
     ]
+
+
+def _or_else(column: Column) -> str:
+    if column.options.key:
+        return "give the field a default such as 'uuid', or let the database make it (identity, serial)"
+    if column.sql_type is not None:
+        return "or set some columns of rows that exist with db.update"
+    return "give the field a default, or annotate it with `| None` if frames may leave it out"
 
 
 def _fills(column: Column) -> bool:
@@ -245,12 +252,68 @@ def _mistyped(contract: Contract, frame: pl.DataFrame) -> list[str]:
         have = frame.schema.get(column.name)
         if have is None or column.coerce or have == pl.Null or _is_a(contract, column, have, frame):
             continue
-        cast = re.sub(r"\b([A-Z]\w+)(?=[(,)]|$)", r"pl.\1", repr(column.dtype))
         problems.append(
-            f"column {column.name!r} is {have}, the table has {column.dtype}: declare coerce=True, which refuses what "
-            f"it would change, or use pl.col({column.name!r}).cast({cast}), which may round"
+            f"column {column.name!r} is {have}, the table has {column.dtype}: {_remedy(column, have)}"
         )
-    return problems
+    return problems + [_zones(c, frame.schema[c.name]) for c in contract.columns if _loses_zone(c, frame)]
+
+
+def _remedy(column: Column, have: pl.DataType) -> str:
+    name, dtype = column.name, column.dtype
+    if _loses(column, have):
+        return _zone_remedy(name, have)
+    if isinstance(have, pl.String) and isinstance(dtype, pl.Date | pl.Datetime | pl.Time):
+        kind = type(dtype).__name__.lower()
+        return f"declare coerce=True, or use pl.col({name!r}).str.to_{kind}(…)"
+    cast = re.sub(r"\b(?!None\b)([A-Z]\w+)(?=[(,)]|$)", r"pl.\1", repr(dtype))
+    rounds = "" if _widens(have, dtype) else ", which may round"
+    return f"declare coerce=True, which refuses what it would change, or use pl.col({name!r}).cast({cast}){rounds}"
+
+
+def _loses(column: Column, have: pl.DataType | None) -> bool:
+    """Tell whether one of two moments has a zone, and the other has none: no cast is right then."""
+    want = column.dtype
+    if not (isinstance(have, pl.Datetime) and isinstance(want, pl.Datetime)):
+        return False
+    return (have.time_zone is None) != (want.time_zone is None)
+
+
+def _loses_zone(column: Column, frame: pl.DataFrame) -> bool:
+    return column.coerce and _loses(column, frame.schema.get(column.name))
+
+
+def _zones(column: Column, have: pl.DataType) -> str:
+    return (
+        f"column {column.name!r} is {have}, the table has {column.dtype}: {_zone_remedy(column.name, have)}"
+    )
+
+
+def _zone_remedy(name: str, have: pl.DataType) -> str:
+    zone = "None" if getattr(have, "time_zone", None) else "'UTC'"
+    return f"say what is meant by the zone, for example pl.col({name!r}).dt.replace_time_zone({zone})"
+
+
+_BITS: dict[Any, int] = {
+    pl.Int8: 7,
+    pl.Int16: 15,
+    pl.Int32: 31,
+    pl.Int64: 63,
+    pl.UInt8: 8,
+    pl.UInt16: 16,
+    pl.UInt32: 32,
+    pl.UInt64: 64,
+}
+
+
+def _widens(have: pl.DataType, want: pl.DataType) -> bool:
+    """Tell whether every value of one number type is a value of another."""
+    if isinstance(have, pl.Float32) and isinstance(want, pl.Float64):
+        return True
+    if type(have) not in _BITS or type(want) not in _BITS:
+        return False
+    return _BITS[type(have)] <= _BITS[type(want)] and not (
+        have.is_signed_integer() and want.is_unsigned_integer()
+    )
 
 
 def _is_a(contract: Contract, column: Column, have: pl.DataType, frame: pl.DataFrame) -> bool:
@@ -267,7 +330,8 @@ def _fill(column: Column, frame: pl.DataFrame, now: dt.datetime, made: bool) -> 
             column.name
         )
     value = pl.col(column.name)
-    if frame.schema[column.name] == pl.Null:
+    have = frame.schema[column.name]
+    if have == pl.Null:
         value = value.cast(column.dtype)
     if not made or column.options.default is None or not frame[column.name].null_count():
         return value

@@ -105,6 +105,7 @@ def run(session: Session, wire: Wire, query: Query) -> pl.DataFrame:
 def _checked(wire: Wire, selection: Selection) -> tuple[list[str], list[str]]:
     """Check the columns to select and to sort by, and the limit."""
     contract, columns, limit = wire.contract, selection.columns, selection.limit
+    columns = [columns] if isinstance(columns, str) else columns
     names = list(contract.column_names if columns is None else columns)
     order = [selection.order_by] if isinstance(selection.order_by, str) else list(selection.order_by or [])
     if (

@@ -77,9 +77,8 @@ def unique_failures(wire: Wire, frame: pl.DataFrame, settled: Settled) -> Iterat
         A frame of failures per unique key.
     """
     key = wire.contract.key
-    for unique in {unique for unique, _ in settled.refused.values()}:
-        rows = [row for row, (broken, _) in settled.refused.items() if broken == unique]
-        held_by = [", ".join(map(str, settled.refused[row][1])) for row in rows]
+    for unique in dict.fromkeys(unique for unique, _, _ in settled.refused.values()):
+        rows = [row for row, (broken, _, _) in settled.refused.items() if broken == unique]
         names = ", ".join(unique)
         found = failures.failures(
             "unique",
@@ -89,13 +88,26 @@ def unique_failures(wire: Wire, frame: pl.DataFrame, settled: Settled) -> Iterat
             value_text(frame, unique, rows),
             "",
         )
-        say = (
-            f"a row with this {names} exists already"
-            if unique == key
-            else f"another row holds this {names}: its {', '.join(key)} is "
-        )
-        messages = pl.Series([say if unique == key else say + owner for owner in held_by], dtype=pl.String)
-        yield found.with_columns(messages.alias("message"))
+        messages = []
+        for row in rows:
+            _, holder, ours = settled.refused[row]
+            owner = f": its {', '.join(key)} is {', '.join(map(str, holder))}{_unseen(wire)}"
+            if unique == key:
+                messages.append(
+                    f"an earlier row of the frame has this {names}" if ours else _exists(wire, names)
+                )
+            else:
+                messages.append(f"another row holds this {names}{owner}")  # in the table or in the frame
+        yield found.with_columns(pl.Series("message", messages, dtype=pl.String))
+
+
+def _exists(wire: Wire, names: str) -> str:
+    return f"a row with this {names} exists already{_unseen(wire)}"
+
+
+def _unseen(wire: Wire) -> str:
+    """Say that a row may be there which `read` does not show."""
+    return " (perhaps marked as deleted: see include_deleted=True)" if wire.contract.soft_delete else ""
 
 
 def key_failures(wire: Wire, frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
@@ -111,7 +123,7 @@ def key_failures(wire: Wire, frame: pl.DataFrame, rows: pl.Series) -> pl.DataFra
     """
     names = ", ".join(wire.contract.key)
     values = value_text(frame, wire.contract.key, rows.to_list())
-    return failures.failures("unique", "key", names, rows, values, f"a row with this {names} exists already")
+    return failures.failures("unique", "key", names, rows, values, _exists(wire, names))
 
 
 def orphan_failures(frame: pl.DataFrame, rows: pl.Series, reference: Reference) -> pl.DataFrame:

@@ -121,11 +121,7 @@ def _coerce(
     for column in columns:
         before = frame[column.name]
         try:
-            after = (
-                _as_json(column, before)
-                if _is_json_of(column, before)
-                else before.cast(column.dtype, strict=False)
-            )
+            after = _cast(column, before)
             lost = before.is_not_null() & (after.is_null() | _changed(before, after))
         except pl.exceptions.PolarsError as error:
             hint = (
@@ -144,6 +140,29 @@ def _coerce(
         found.append(failures.failures("validate", "coerce", column.name, rows, before.gather(rows), message))
         frame = frame.with_columns(after)
     return frame, found
+
+
+def _cast(column: Column, before: pl.Series) -> pl.Series:
+    """Cast, where that can be done without loss; null where a value does not fit."""
+    if _is_json_of(column, before):
+        return _as_json(column, before)
+    if isinstance(before.dtype, pl.String) and isinstance(column.dtype, pl.Date | pl.Datetime | pl.Time):
+        return before.to_frame("t").select(_moments(column.dtype).alias(column.name)).to_series()
+    return before.cast(column.dtype, strict=False)
+
+
+def _moments(dtype: pl.DataType) -> pl.Expr:
+    """Read ISO text; a moment with a zone must say which."""
+    text = pl.col("t").str.strip_chars()
+    if isinstance(dtype, pl.Date):
+        return text.str.to_date("%Y-%m-%d", strict=False)
+    if isinstance(dtype, pl.Time):
+        return text.str.to_time("%H:%M:%S%.f", strict=False)
+    zone = dtype.time_zone if isinstance(dtype, pl.Datetime) else None
+    offset = "%#z" if zone else ""
+    forms = [f"%Y-%m-%d{mark}%H:%M:%S%.f{offset}" for mark in (" ", "T")] + ([] if zone else ["%Y-%m-%d"])
+    read = [text.str.to_datetime(form, time_unit="us", strict=False) for form in forms]
+    return pl.coalesce(read).cast(dtype)
 
 
 def _is_json_of(column: Column, before: pl.Series) -> bool:
