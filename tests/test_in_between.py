@@ -338,3 +338,15 @@ def test_a_long_chain_of_values_that_are_handed_on_is_one_statement(db: cb.Datab
     if (db.backend.name, verb) != ("sqlite", "update"):  # SQLite's UPDATE … FROM goes by the target's order
         assert len(seen) < 40
     assert db.read("w", order_by="id")["place"].to_list() == list(range(1, n + 1))
+
+
+def test_rows_of_one_made_key_stand_for_themselves_when_the_last_is_refused(db: cb.Database) -> None:
+    key = "INTEGER" if db.backend.name == "sqlite" else "bigint GENERATED ALWAYS AS IDENTITY"
+    make(
+        db,
+        f"CREATE TABLE m (id {key} PRIMARY KEY, email varchar(5) NOT NULL UNIQUE, amount bigint CHECK (amount >= 0))",
+    )
+    rows = frame(email=["x", "x", "x", "y"], amount=[1, 2, -1, 3])
+    report = db.upsert("m", rows, on="email", on_reject="keep")
+    assert outcomes(report) == ["duplicate", "inserted", "rejected", "inserted"]
+    assert db.read("m", columns=["email", "amount"], order_by="email").rows() == [("x", 2), ("y", 3)]

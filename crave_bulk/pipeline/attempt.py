@@ -69,7 +69,7 @@ class Attempt:
             again = self._apply(rows)
             replayed = pl.concat([replayed, *(part.select(replayed.columns) for part in again)])
             pending = again + pending
-            self.first = False
+            self.first, self.made = False, self.made.clear()  # what was made may be written by now
         self.accounts.sum_up(replayed)
         if late and self.job.others:
             self._delete_others(self.job.others, late=True)
@@ -211,7 +211,9 @@ class Attempt:
             freed = freed.filter(since.is_null() | (since < freed["_row"]) | since.is_in(list(errors)))
         place = pl.int_range(pl.len()).over(self.key)
         parts = combined.with_columns(place=place).partition_by("place", maintain_order=True)
-        return [part.select(rows.columns) for part in [*parts, freed] if part.height]
+        # Whether such a row is new depends on those before it, so only the comparison can tell.
+        names = [name for name in rows.columns if name != resolve.FRESH]
+        return [part.select(names) for part in [*parts, freed] if part.height]
 
     def _combine(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
         """Give each row the state of its key after it; return the stale rows apart."""
@@ -247,14 +249,14 @@ class Attempt:
         """Fetch what stands in some columns of the batch's keys, and keep others from changing it."""
         key = self.wire.contract.key
         if self.first:
-            empty = self.wire.encode(self.job.frame.clear(), None)
+            held = self.wire.encode(self.job.frame.clear(), None)
         else:
             self.staging.put(rows.select("_row", *self.key))
             self.staging.avoid_scans(rows)
             lock = self.session.backend.lock_rows.format(quote_all(key, "t."))
             query = dedupe.kept_sql(self.wire, [*key, *names], lock)
-            empty = self.wire.fetch(self.session, query, [*key, *names])
-        return empty.select(self.key).hstack(self.wire.decode(empty, names).rename(lambda name: VALUE + name))
+            held = self.wire.fetch(self.session, query, [*key, *names])
+        return held.select(self.key).hstack(self.wire.decode(held, names).rename(lambda name: VALUE + name))
 
     def _stage_and_compare(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Add ``mask``: -1 for a row that is new, 0 for one that changes nothing, else what differs."""

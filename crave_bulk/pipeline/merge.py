@@ -178,32 +178,3 @@ def delete_sql(parts: MergeParts) -> str:
         f"DELETE FROM {parts.target} AS t\n"
         f"WHERE ({key}) IN (SELECT {staged} FROM ({parts.source}) AS s){read_back(parts, 'false')}"
     )
-
-
-def delete_others_sql(parts: MergeParts, condition: str) -> str:
-    """Write the statement that deletes the rows whose keys are not staged.
-
-    Args:
-        parts: what to delete where; with ``update``, the rows are marked instead.
-        condition: which rows may be deleted, as ``t``.
-
-    Returns:
-        One statement that reads back the rows it deleted.
-
-    Example:
-        >>> parts = MergeParts('"foods"', 'SELECT s.c0 AS "id" FROM stage AS s', ('"id"',), (), (), (), (("{}", '"id"', "c0"),))
-        >>> print(delete_others_sql(parts, "true"))
-        DELETE FROM "foods" AS t
-        WHERE NOT EXISTS (SELECT 1 FROM (SELECT s.c0 AS "id" FROM stage AS s) AS s WHERE t."id" = s."id") AND true
-        RETURNING "id" AS c0, false AS inserted
-    """
-    match = " AND ".join(f"t.{name} = s.{name}" for name in parts.key)
-    what = (
-        f"UPDATE {parts.target} AS t SET {', '.join(parts.update)}"
-        if parts.update
-        else f"DELETE FROM {parts.target} AS t"
-    )
-    return (
-        f"{what}\nWHERE NOT EXISTS (SELECT 1 FROM ({parts.source}) AS s WHERE {match}) AND {condition}"
-        f"{read_back(parts, 'false')}"
-    )
