@@ -18,6 +18,8 @@ from crave_bulk.database import Database, connect
 from crave_bulk.embedded import embedded_postgres
 from crave_bulk.errors import (
     BulkError,
+    Cancelled,
+    CommitUnknown,
     ConnectionFailed,
     ConstraintViolated,
     ContractError,
@@ -25,16 +27,22 @@ from crave_bulk.errors import (
     DatabaseError,
     DatabaseFull,
     PermissionRefused,
+    PlanStale,
     ReadOnlyDatabase,
     RejectedRows,
     TableNotFound,
+    TimedOut,
+    UndoRefused,
 )
 from crave_bulk.operations import Operation, Result
+from crave_bulk.plan import Plan
 from crave_bulk.report import Report
 from crave_bulk.table import Table, field
 
 __all__ = [
     "BulkError",
+    "Cancelled",
+    "CommitUnknown",
     "ConnectionFailed",
     "ConstraintViolated",
     "ContractError",
@@ -44,12 +52,16 @@ __all__ = [
     "DatabaseFull",
     "Operation",
     "PermissionRefused",
+    "Plan",
+    "PlanStale",
     "ReadOnlyDatabase",
     "RejectedRows",
     "Report",
     "Result",
     "Table",
     "TableNotFound",
+    "TimedOut",
+    "UndoRefused",
     "connect",
     "embedded_postgres",
     "field",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 if TYPE_CHECKING:
+    from crave_bulk.plan import Plan
     from crave_bulk.report import Report
 
 # Okabe and Ito's palette, which people with any kind of colour vision can tell apart.
@@ -27,6 +28,7 @@ PHASE_COLOURS = {
     "dedupe": "#009e73",
     "stage": "#e69f00",
     "merge": "#0072b2",
+    "ledger": "#f0e442",
     "report": "#cc79a7",
 }
 
@@ -43,6 +45,7 @@ _STYLE = """
 .cb-card .cb-legend{display:flex;flex-wrap:wrap;gap:4px 14px;margin-top:6px;font-size:12px}
 .cb-card .cb-dot{display:inline-block;width:9px;height:9px;border-radius:50%;margin-right:5px}
 .cb-card .cb-warn{border-left:4px solid #d55e00;background:#d55e0018;border-radius:6px;padding:6px 12px;margin-top:10px}
+.cb-card .cb-note{border-left:4px solid #0072b2;background:#0072b218;border-radius:6px;padding:6px 12px;margin-top:10px}
 .cb-card table{border-collapse:collapse;margin:10px 0 0!important;font-size:12px;width:100%;table-layout:auto!important}
 .cb-card caption{text-align:left;font-weight:600;padding-bottom:3px}
 .cb-card tr{background:none!important}
@@ -122,23 +125,55 @@ def html(report: Report) -> str:
     Returns:
         HTML that needs nothing from outside; every value is escaped.
     """
-    parts = [f"<style>{_STYLE}</style>", _head(report), _tiles(report.counts), _phase_bar(report.timings)]
+    parts = [_head(report, report.verb), _tiles(report.counts), _phase_bar(report.timings)]
     if not report.committed:
         parts.append(
             '<div class="cb-warn"><b>Nothing was written.</b> The counts say what each row would have '
             "become without the rejected ones.</div>"
         )
-    if report.failures.height:
-        parts += [_reasons(report), _first_rejected(report)]
-    return f'<div class="cb-card">{"".join(parts)}</div>'
+    parts += [f'<div class="cb-note">{escape(note)}</div>' for note in report.notes]
+    return _card(parts + _failures(report))
 
 
-def _head(report: Report) -> str:
+def plan_html(plan: Plan) -> str:
+    """Draw a plan as a card.
+
+    Args:
+        plan: what would become of the rows.
+
+    Returns:
+        HTML that needs nothing from outside; every value is escaped.
+    """
+    report = plan.report
+    parts = [_head(report, f"plan: {report.verb}"), _tiles(report.counts), _phase_bar(report.timings)]
+    ready = (
+        "<b>Nothing was written.</b> <code>.apply()</code> writes just this, if nothing has changed by then."
+    )
+    parts.append(f'<div class="cb-note">{ready}</div>')
+    parts += [f'<div class="cb-note">{escape(note)}</div>' for note in report.notes]
+    first = plan.changes.head(8)
+    if first.height:
+        more = plan.changes.height - first.height
+        title = "What changes" + (f" ({more:,} more in .changes)" if more else "")
+        parts.append(_table(title, ["row", "key", "column", "old", "new"], first.iter_rows()))
+    return _card(parts + _failures(report))
+
+
+def _card(parts: list[str]) -> str:
+    return f'<div class="cb-card"><style>{_STYLE}</style>{"".join(parts)}</div>'
+
+
+def _failures(report: Report) -> list[str]:
+    return [_reasons(report), _first_rejected(report)] if report.failures.height else []
+
+
+def _head(report: Report, title: str) -> str:
     speed = f"{duration(report.seconds)} · {report.rows_per_second:,.0f} rows/s"
+    tries = f" · {report.retries} retries" if report.retries else ""
     return (
-        f'<div class="cb-head"><span class="cb-title">{escape(report.verb)} → {escape(report.table)}</span>'
+        f'<div class="cb-head"><span class="cb-title">{escape(title)} → {escape(report.table)}</span>'
         f"<span>{speed}</span></div>"
-        f'<div class="cb-dim">batch {escape(report.batch_id)}</div>'
+        f'<div class="cb-dim">batch {escape(report.batch_id)}{tries}</div>'
     )
 
 

@@ -12,9 +12,19 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from crave_bulk.backends.base import Backend
-from crave_bulk.errors import ConnectionFailed, ContractError, DatabaseBusy
+from crave_bulk.errors import (
+    BulkError,
+    Cancelled,
+    CommitUnknown,
+    ConnectionFailed,
+    ContractError,
+    DatabaseBusy,
+)
+from crave_bulk.ledger import Ledger
+from crave_bulk.retry import again
 from crave_bulk.session import Listener, Session
 from crave_bulk.table import Contract, Table, TableName, contract_of
+from crave_bulk.watch import Watch
 
 _POOL_SECONDS = 30.0
 
@@ -22,12 +32,14 @@ _POOL_SECONDS = 30.0
 class Connections:
     """What every verb needs: a session, and the contract of its table."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, ledger: Ledger | None = None) -> None:
         self.backend = backend
+        self.ledger = ledger
         self._listeners: list[Listener] = []
         self._local = threading.local()
         self._pool = _pool(backend)
-        self._closed = False
+        self._watches: set[Watch] = set()
+        self.closed = False
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -46,6 +58,7 @@ class Connections:
             return
         borrowed = self._borrow()
         session = Session(borrowed.dbapi_connection, self.backend, self._listeners)
+        session.watch = getattr(self._local, "watch", None) or session.watch
         self._local.session = session
         try:
             yield session
@@ -59,7 +72,7 @@ class Connections:
                 lost.dispose()  # where one connection is lost, so are the idle ones
 
     def _borrow(self) -> Any:
-        if self._closed:
+        if self.closed:
             raise ConnectionFailed(f"{self!r} was closed: connect again")
         try:
             return self._pool.connect()
@@ -69,6 +82,12 @@ class Connections:
             ) from error
         except self.backend.driver_error as error:
             raise ConnectionFailed(str(self.backend.error(error))) from None
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether this thread has a transaction open."""
+        session = getattr(self._local, "session", None)
+        return session is not None and session.in_transaction
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -94,8 +113,108 @@ class Connections:
             ...     db.read(Foods).height
             0
         """
-        with self.session() as session, session.atomic():
+        try:
+            with self.watched(None), self.session() as session, session.atomic():
+                yield
+        except CommitUnknown as lost:
+            if not self.was_committed(lost):
+                raise ConnectionFailed(f"{lost.__cause__}; nothing of the transaction was written") from lost
+
+    @contextmanager
+    def watched(self, timeout: float | None) -> Iterator[Watch]:
+        """Let a block be cancelled, or run out of time.
+
+        Args:
+            timeout: seconds, None for as long as it needs.
+
+        Yields:
+            The watch.
+        """
+        outer, session = getattr(self._local, "watch", None), getattr(self._local, "session", None)
+        if outer is not None and timeout is None:
+            yield outer
+            return
+        with Watch(timeout, within=outer) as watch:
+            self._watches.add(watch)
+            self._local.watch = watch
+            if session is not None:
+                session.watch = watch
+            try:
+                yield watch
+            finally:
+                self._watches.discard(watch)
+                self._local.watch = outer
+                if session is not None:
+                    session.watch = outer or Watch()
+
+    def cancel(self) -> int:
+        """Stop, from another thread, whatever writes to the database through this object just now.
+
+        Each such call raises `Cancelled`, and nothing of it is written. A call whose commit has begun
+        comes to its end.
+
+        Returns:
+            How many calls and transactions were told to stop.
+
+        Example:
+            >>> import crave_bulk as cb
+            >>> with cb.connect() as db:
+            ...     db.cancel()
+            0
+        """
+        watches = list(self._watches)
+        for watch in watches:
+            watch.stop(
+                Cancelled("the call was cancelled; nothing was written: run it again when it is wanted")
+            )
+        return len(watches)
+
+    def was_committed(self, lost: CommitUnknown) -> bool:
+        """Find out by another connection what became of a commit whose answer was lost.
+
+        Args:
+            lost: what was raised.
+
+        Returns:
+            Whether the transaction was committed.
+
+        Raises:
+            CommitUnknown: there is no ledger to tell, or the database cannot be reached.
+        """
+        if self.ledger is None or not lost.batches:
+            raise lost
+        try:
+            for attempt in again(Watch(), lambda error: isinstance(error, BulkError)):
+                with attempt, self.session() as session:
+                    found = self.ledger.committed(session, lost.batches[0])
+        except BulkError as error:
+            raise CommitUnknown(
+                f"the connection was lost while batch {lost.batches[0]} was committed, and the database cannot be "
+                f"asked whether it was ({error}): when it is back, look for that batch in db.batches() before the call "
+                "is run again"
+            ) from error
+        return found
+
+    @property
+    def name_of_batch(self) -> str | None:
+        """What an operation calls the batches that this thread writes just now."""
+        return getattr(self._local, "name", None)
+
+    @contextmanager
+    def named(self, name: str | None) -> Iterator[None]:
+        """Give the batches of a block a name in the ledger.
+
+        Args:
+            name: any text, or None.
+
+        Yields:
+            Nothing.
+        """
+        outer, self._local.name = self.name_of_batch, name
+        try:
             yield
+        finally:
+            self._local.name = outer
 
     def trace(self, listener: Listener) -> None:
         """Show every SQL statement from now on.
@@ -107,8 +226,8 @@ class Connections:
 
     def close(self) -> None:
         """Close all connections; a database in memory is gone then."""
-        if not self._closed:
-            self._closed = True
+        if not self.closed:
+            self.closed = True
             self._pool.dispose()
             self.backend.close()
 

@@ -3,7 +3,12 @@
     BulkError                   anything that crave_bulk refuses or cannot do
     ├── ContractError           a table declaration, or a frame that does not fit its table
     ├── RejectedRows            rows were refused and ``on_reject="raise"``; carries the report
+    ├── PlanStale               the target has changed since the plan was made
+    ├── UndoRefused             a batch cannot be taken back; carries the rows that changed since
+    ├── Cancelled               ``db.cancel()`` stopped the call
+    ├── TimedOut                the time of a call, or the database's own limit, is up
     ├── ConnectionFailed        the database is not there, refuses the login, or was lost
+    │   └── CommitUnknown       it was lost during the commit, and nothing tells whether that came to be
     └── DatabaseError           the database refused a statement
         ├── TableNotFound       no such table
         ├── ReadOnlyDatabase    the database, the file or the login may only read
@@ -21,8 +26,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 if TYPE_CHECKING:
     from crave_bulk.report import Report
+
+CHANGED_SINCE = dict.fromkeys(("table", "key", "column", "written", "found"), pl.String)
 
 
 class BulkError(Exception):
@@ -45,8 +54,45 @@ class RejectedRows(BulkError):
         self.report = report
 
 
+class PlanStale(BulkError):
+    """The target has changed since the plan was made, so the plan was not applied."""
+
+
+class UndoRefused(BulkError):
+    """A batch cannot be taken back; nothing was changed.
+
+    Attributes:
+        rows: what has changed since, one line per row and column: table, key, column, written (by the batch),
+            found (now); empty where something else is in the way.
+    """
+
+    def __init__(self, message: str, rows: pl.DataFrame | None = None) -> None:
+        super().__init__(message)
+        self.rows = pl.DataFrame(schema=CHANGED_SINCE) if rows is None else rows
+
+
+class Cancelled(BulkError):
+    """The call was cancelled from another thread; nothing was written."""
+
+
+class TimedOut(BulkError):
+    """The time of a call, or the database's own limit for a statement, is up; nothing was written."""
+
+
 class ConnectionFailed(BulkError):
     """The database is not there, refuses the login, or was lost on the way."""
+
+
+class CommitUnknown(ConnectionFailed):
+    """The connection was lost during the commit, and nothing tells whether the batch was written.
+
+    Attributes:
+        batches: the ids of the batches of the transaction.
+    """
+
+    def __init__(self, message: str, batches: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.batches = batches
 
 
 class DatabaseError(BulkError):
@@ -114,6 +160,7 @@ _BY_CODE: dict[str, type[BulkError]] = {
     "40": DatabaseBusy,
     "55P03": DatabaseBusy,
     "53100": DatabaseFull,
+    "57014": TimedOut,  # statement_timeout, or another program's cancel: our own is told apart before
     # SQLite: https://www.sqlite.org/rescode.html
     "SQLITE_CONSTRAINT_UNIQUE": ConstraintViolated,
     "SQLITE_CONSTRAINT_NOTNULL": ConstraintViolated,
@@ -138,6 +185,7 @@ _NEXT_STEP: dict[type[BulkError], str] = {
     ConstraintViolated: "correct the rows that break it and run the call again; nothing was written",
     DatabaseBusy: "run the call again; nothing was written",
     DatabaseFull: "make room and run the call again; nothing was written",
+    TimedOut: "raise the limit of the database, or write fewer rows at once; nothing was written",
     ConnectionFailed: "check that the database is there and reachable, then run the call again",
 }
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from crave_bulk.card import sentence
-from crave_bulk.errors import BulkError, ContractError
+from crave_bulk.errors import BulkError, CommitUnknown, ConnectionFailed, ContractError, DatabaseBusy
 from crave_bulk.report import Report
+from crave_bulk.retry import again
 
+if TYPE_CHECKING:
+    from crave_bulk.connections import Connections
+
+Recovery = Literal["rollback", "retry", "skip", "partial"]
+RECOVERIES = get_args(Recovery)
 VERBS = ("insert", "upsert", "update", "delete", "sync", "update_where", "delete_where", "restore_where")
 
 
@@ -48,62 +54,83 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Result:
-    """What became of one operation: its report, or the error that refused it."""
+    """What became of one operation: its report, the error that refused it, or neither where it was not run."""
 
     operation: Operation
     report: Report | None = None
     error: BulkError | None = None
 
     def __repr__(self) -> str:
-        return (
-            f"<Result {self.operation}: {self.error or sentence(self.report.counts if self.report else {})}>"
-        )
+        told = sentence(self.report.counts) if self.report else self.error or "not run"
+        return f"<Result {self.operation}: {told}>"
+
+    @property
+    def status(self) -> str:
+        """``completed``, ``failed``, or ``pending`` where it was not run."""
+        return "completed" if self.report else "failed" if self.error else "pending"
 
     @property
     def succeeded(self) -> bool:
         """Whether the operation was written."""
-        return self.error is None
+        return self.report is not None
 
 
-def run_each(call: Callable[[Operation], Report], operations: Sequence[Operation]) -> list[Result]:
-    """Run operations each for itself: one that is refused does not keep the others from being written.
-
-    Args:
-        call: runs one operation in a transaction of its own.
-        operations: in order.
-
-    Returns:
-        One result an operation.
-    """
-    results = []
-    for operation in operations:
-        try:
-            results.append(Result(operation, call(operation)))
-        except BulkError as error:
-            results.append(Result(operation, None, error))
-    return results
-
-
-def run_all(call: Callable[[Operation], Report], operations: Sequence[Operation]) -> list[Result]:
-    """Run operations as one: the first that is refused refuses all.
+def run_all(
+    db: Connections,
+    call: Callable[[Operation], Report],
+    operations: Sequence[Operation],
+    recovery: Recovery,
+    *,
+    atomic: bool,
+) -> list[Result]:
+    """Run operations in order, and do what is agreed where one fails.
 
     Args:
-        call: runs one operation in the transaction that is open.
+        db: the database.
+        call: runs one operation in the transaction that is open, or in one of its own.
         operations: in order.
+        recovery: what to do when one fails.
+        atomic: in one transaction.
 
     Returns:
         One result an operation.
 
     Raises:
-        BulkError: an operation was refused; a note says which.
+        BulkError: an operation failed, under ``rollback`` or ``retry``; a note says which.
     """
-    results = []
+    if not atomic:
+        return _each(call, operations, recovery)
+
+    def together() -> list[Result]:
+        with db.transaction():
+            return _each(call, operations, recovery)
+
+    if recovery != "retry" or db.in_transaction:
+        return together()
+    results: list[Result] = []
+    with db.watched(None) as watch:
+        transient = (DatabaseBusy, ConnectionFailed)
+        for attempt in again(watch, lambda e: isinstance(e, transient) and not isinstance(e, CommitUnknown)):
+            with attempt:
+                results = together()
+    return results
+
+
+def _each(
+    call: Callable[[Operation], Report], operations: Sequence[Operation], recovery: Recovery
+) -> list[Result]:
+    """Run operations one after the other; each that fails is back at the savepoint before it."""
+    results: list[Result] = []
     for number, operation in enumerate(operations):
         try:
             results.append(Result(operation, call(operation)))
         except BulkError as error:
-            error.add_note(
-                f"operation {number} of {len(operations)} ({operation}) was refused, so none was written"
-            )
-            raise
+            if recovery in ("rollback", "retry"):
+                error.add_note(
+                    f"operation {number} of {len(operations)} ({operation}) was refused, so none was written"
+                )
+                raise
+            results.append(Result(operation, None, error))
+            if recovery == "partial":
+                return results + [Result(rest) for rest in operations[number + 1 :]]
     return results

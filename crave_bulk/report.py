@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from crave_bulk import card
+from crave_bulk.errors import UndoRefused
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +44,8 @@ class Counts(dict[str, int]):
         raise KeyError(outcome)
 
 
-PHASES = ("validate", "dedupe", "stage", "merge", "report")
+PHASES = ("validate", "dedupe", "stage", "merge", "ledger", "report")
+TIMINGS = {"batch": pl.Int64, "phase": pl.String, "seconds": pl.Float64, "rows": pl.Int64}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,6 +65,10 @@ class Report:
         keys_by_row: the key of each accounted row: first those of `source`, then the rows of the table
             that the call found by itself, as ``delete_where`` and ``sync`` do.
         outcomes_by_row: the outcome of each, in the same order.
+        retries: how often it was tried again, as others were in the way or the connection was lost.
+        replayed: it was written before, and nothing was done now; this is what became of the rows then.
+        notes: what else there is to know.
+        database: where it was written.
     """
 
     verb: str
@@ -75,6 +81,10 @@ class Report:
     source: pl.DataFrame = field(repr=False)
     keys_by_row: pl.DataFrame = field(repr=False)
     outcomes_by_row: pl.Series = field(repr=False)
+    retries: int = 0
+    replayed: bool = False
+    notes: tuple[str, ...] = ()
+    database: Any = field(default=None, repr=False)
 
     @cached_property
     def counts(self) -> Counts:
@@ -133,6 +143,34 @@ class Report:
         """Input rows over seconds, from the call to the report."""
         return self.counts["input"] / self.seconds if self.seconds else 0.0
 
+    def undo(self, *, force: bool = False) -> Report:
+        """Take the batch back, as ``db.undo`` does.
+
+        Args:
+            force: take back the rows that nobody has changed since, and leave the others.
+
+        Returns:
+            What became of each row that the batch had changed.
+
+        Raises:
+            UndoRefused: rows have changed since, or there is nothing to take back.
+            BulkError: the database refused; nothing was changed.
+
+        Example:
+            >>> import polars as pl
+            >>> import crave_bulk as cb
+            >>> from crave_bulk.examples import Foods
+            >>> with cb.connect() as db:
+            ...     db.create(Foods)
+            ...     report = db.insert(Foods, pl.DataFrame({"food_id": [1], "name": ["soup"]}))
+            ...     report.undo().counts, db.read(Foods).height
+            ({'input': 1, 'deleted': 1}, 0)
+        """
+        if self.database is None or not self.committed:
+            raise UndoRefused(f"batch {self.batch_id} wrote nothing, so there is nothing to take back")
+        report: Report = self.database.undo(self.batch_id, force=force)
+        return report
+
     def plot(self) -> Figure:
         """Draw the time per phase per batch.
 
@@ -179,14 +217,19 @@ class Report:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        done = "" if self.committed else "  NOTHING WRITTEN; this is what would have become of each row"
+        done = (
+            "  NOTHING WRITTEN NOW; this is what became of each row the first time" if self.replayed else ""
+        )
+        done = done if self.committed else "  NOTHING WRITTEN; this is what would have become of each row"
         yield f"{self.verb} {self.table}: {card.sentence(self.counts)}{done}"
         yield f"  {self.seconds:.3f} s, {self.rows_per_second:,.0f} rows/s  ({card.phases(self.timings)})"
         for stage, rule, column, rows in self.top_reasons().iter_rows():
             yield f"  rejected at {stage}: {rows:,} x {rule}{f' on {column}' if column else ''}"
         if more := self.top_reasons(limit=1_000).height - 5 if self.failures.height else 0:
             yield from [f"  ... and {more} more rules, see .failures"] if more > 0 else []
-        yield f"  batch {self.batch_id}"
+        yield from (f"  {note}" for note in self.notes)
+        tries = f" ({self.retries} retries)" if self.retries else ""
+        yield f"  batch {self.batch_id}{tries}"
 
     def _repr_html_(self) -> str:
         return card.html(self)

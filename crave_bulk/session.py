@@ -10,17 +10,26 @@ import adbc_driver_manager
 import polars as pl
 
 from crave_bulk.backends.base import Backend
-from crave_bulk.errors import BulkError, ConnectionFailed, DatabaseError
+from crave_bulk.errors import BulkError, CommitUnknown, ConnectionFailed, DatabaseError
+from crave_bulk.watch import Statement, Watch
 
 Listener = Callable[[str], None]
 
 
 class Session:
-    """The statements of one connection, in one thread."""
+    """The statements of one connection, in one thread.
+
+    Attributes:
+        broken: the connection is not to be used again.
+        watch: says whether the call that runs just now may go on.
+        batches: the ids of the batches that the open transaction holds.
+    """
 
     def __init__(self, connection: Any, backend: Backend, listeners: Sequence[Listener] = ()) -> None:
         self.backend = backend
         self.broken = False
+        self.watch = Watch()
+        self.batches: list[str] = []
         self._connection = connection
         self._listeners = listeners
         self._depth = 0
@@ -107,12 +116,19 @@ class Session:
         self._failed = self._failed and depth > 0
         self.execute(f"SAVEPOINT {savepoint}" if depth else self.backend.begin)
         self._depth += 1
+        known = len(self.batches) if depth else 0
+        del self.batches[known:]
+        interrupted = False
         try:
             yield
             if self._failed and self.backend.aborts:
                 raise self._ended()
-            self.execute(f"RELEASE SAVEPOINT {savepoint}" if depth else "COMMIT")
+            if depth:
+                self.execute(f"RELEASE SAVEPOINT {savepoint}")
+            else:
+                interrupted = self._commit()
         except BaseException:
+            del self.batches[known:]
             self._roll_back(
                 [f"ROLLBACK TO SAVEPOINT {savepoint}", f"RELEASE SAVEPOINT {savepoint}"]
                 if depth
@@ -121,12 +137,29 @@ class Session:
             raise
         finally:
             self._depth = depth
+        if interrupted:
+            raise KeyboardInterrupt
+
+    def _commit(self) -> bool:
+        """Commit, which nothing stops once it has begun; tell whether somebody pressed Ctrl-C meanwhile."""
+        self.watch.check()
+        try:
+            with self._cursor("COMMIT", stoppable=False) as cursor:
+                cursor.execute("COMMIT")
+        except ConnectionFailed as error:
+            raise CommitUnknown(
+                f"{error}; the connection was lost while the transaction was committed, so it is not known whether "
+                "that came to be: look at the data before the call is run again",
+                tuple(self.batches),
+            ) from error
+        return bool(cursor._stmt.interrupted)
 
     def _roll_back(self, statements: list[str]) -> None:
         """Take the block back; a clean-up that fails marks the connection and never hides the first error."""
         try:
             for statement in statements:
-                self.execute(statement)
+                with self._cursor(statement, stoppable=False) as cursor:
+                    cursor.execute(statement)
             self._failed = False
         except BulkError:
             self.broken = True
@@ -149,17 +182,25 @@ class Session:
             yield
 
     @contextmanager
-    def _cursor(self, statement: str) -> Iterator[Any]:
+    def _cursor(self, statement: str, *, stoppable: bool = True) -> Iterator[Any]:
+        """Open a cursor for one statement; a clean-up and a commit run to their end."""
         if self.broken and self._depth:
             raise self._ended()  # SQLite would go on without a transaction
         for listener in self._listeners:
             listener(statement)
         # An open cursor makes closing its connection raise, so each is closed at once.
         with self._connection.cursor(adbc_stmt_kwargs=self.backend.statement_options) as cursor:
+            cursor._stmt = running = Statement(cursor._stmt, stoppable=stoppable and self.backend.stops)
             try:
-                yield cursor
+                with self.watch.running(running) if stoppable else nullcontext():
+                    yield cursor
             except adbc_driver_manager.Error as cause:
                 error = self.backend.error(cause)
                 self.broken = self.broken or isinstance(error, ConnectionFailed)
                 self._failed = self._depth > 0
-                raise error from cause
+                if stoppable and running.interrupted:
+                    raise KeyboardInterrupt from None
+                raise (self.watch.error if stoppable and self.watch.error else error) from cause
+            if stoppable and running.interrupted:
+                self._failed = self._depth > 0
+                raise KeyboardInterrupt

@@ -92,10 +92,14 @@ class Backend(ABC):
     allow_scans: str | None = None  # … until here, as a batch may be part of a larger transaction
     reads_back: bool  # a merge says which rows it wrote; else they are counted, under the write lock
     creating: str | None = None  # makes those who create or change tables wait for each other
+    wait_turn: str | None = None  # makes those who run it with the same number wait for each other's commit
+    skip_locked: str = ""  # ends a query: passes over rows that another transaction is about to delete
+    wait_at_most: str | None = None  # ends the wait for another's lock with an error after some seconds
     series: str  # a table that counts to {} in its column i
     lock_rows: str = ""  # ends a query, {} being the key: keeps other writers from its rows until the commit
     counts_on: bool = False  # a number that is made is above all that are there, not the next of a sequence
     orderly: tuple[str, str] = ("SELECT 1", "SELECT 1")  # has rows written as they come; and as usual again
+    stops: bool  # a statement that runs can be stopped from another thread
     aborts: bool  # a statement that fails ends the transaction, back to the last savepoint
     updated: str = "t."  # what RETURNING calls the target of an UPDATE … FROM
     check_now: str | None = None  # has the deferred constraints checked before the commit

@@ -38,6 +38,7 @@ class Postgres(Backend):
     pooled = True
     concurrent = True
     reads_back = True
+    stops = True
     aborts = True
     # Only a nested loop keeps the order of the staged rows.
     orderly = tuple(  # type: ignore[assignment]
@@ -54,6 +55,9 @@ class Postgres(Backend):
     avoid_scans = "SET LOCAL enable_seqscan = off"
     # IF NOT EXISTS looks first and creates then: two at once both find nothing (23505 in pg_type).
     creating = f"DO $$ BEGIN PERFORM pg_advisory_xact_lock({_CREATING}); END $$"
+    wait_turn = "DO $$ BEGIN PERFORM pg_advisory_xact_lock({}); END $$"
+    skip_locked = " FOR UPDATE SKIP LOCKED"
+    wait_at_most = "SET LOCAL lock_timeout = '10s'"
     allow_scans = "SET LOCAL enable_seqscan = on"
     phrases = Phrases(
         mark="${0}",

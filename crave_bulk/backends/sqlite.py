@@ -70,6 +70,7 @@ class SQLite(Backend):
     name = "sqlite"
     concurrent = False
     reads_back = False
+    stops = False  # the driver's StatementCancel is not implemented (adbc-driver-sqlite 1.13)
     aborts = False
     counts_on = True
     updated = ""  # it does not know the alias, nor any table but the target

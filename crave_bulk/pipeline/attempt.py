@@ -17,18 +17,19 @@ from crave_bulk.pipeline.job import Job, Others
 from crave_bulk.pipeline.stage import STAGE, without
 from crave_bulk.pipeline.staging import Staging
 from crave_bulk.pipeline.verdict import Verdict
+from crave_bulk.pipeline.work import Turn
 from crave_bulk.pipeline.write import Writer
-from crave_bulk.session import Session
 from crave_bulk.sql import quote_all
 
 
 class Attempt:
     """The steps of one attempt."""
 
-    def __init__(
-        self, session: Session, job: Job, verdict: Verdict, clock: Clock, *, joined: bool, last: bool
-    ) -> None:
-        self.session, self.job, self.verdict, self.clock = session, job, verdict, clock
+    def __init__(self, turn: Turn, job: Job, verdict: Verdict, clock: Clock) -> None:
+        self.job, self.verdict, self.clock = job, verdict, clock
+        session = self.session = turn.session
+        self.images = turn.images(job.wire)
+        verdict.changes = self.images.changes if self.images else []
         self.wire = job.wire
         self.key = job.wire.shorts(job.wire.contract.key)
         self.inserts = job.kind == "insert"
@@ -47,11 +48,13 @@ class Attempt:
             job.columns,
             ignores=job.ignores,
             watched=bool(facts["watched"][0]),
-            check_now=session.backend.check_now if facts["deferred"][0] and not joined else None,
-            last=last,
+            check_now=session.backend.check_now if facts["deferred"][0] and not turn.joined else None,
+            last=turn.last,
         )
         self.accounts.watched = self.writer.watched
-        self.checks = Checks(session, job.wire, job.columns.compare, job.kind, job.ignores, joined=joined)
+        self.checks = Checks(
+            session, job.wire, job.columns.compare, job.kind, job.ignores, joined=turn.joined
+        )
 
     def run(self) -> None:
         """Stage, compare, check and merge, and say what became of each row."""
@@ -92,7 +95,7 @@ class Attempt:
         statement = conditional.deletion(self.wire, backend, others.within, absent, hard=others.hard)
         try:
             with self.clock.phase("merge", self.job.frame.height), self.session.atomic():
-                found = self.session.fetch(statement.sql, statement.parameters)
+                found = conditional.execute(self.session, self.wire, statement, self.images, self.staging)
         except ConstraintViolated as error:
             if late:
                 raise ConstraintViolated(
@@ -103,7 +106,7 @@ class Attempt:
                     said=error.said,
                 ) from error
             return True
-        self.verdict.deleted = conditional.decoded(self.wire, found)
+        self.verdict.deleted = found
         return False
 
     # -- which row is which --
@@ -167,10 +170,12 @@ class Attempt:
             if not refused:
                 break
             gone |= refused
+        before = self._before(candidates)
         final = self._final(candidates, settled)
         with self.clock.phase("merge", final.height):
             written, errors = self.writer.run(final, waves=bool(settled.waves))
             errors |= self.accounts.skipped(final, written, errors)
+        self._after(before, final, written)
         again = self._again(rows, live, settled, errors)
         later = {row for part in again for row in part["_row"]}
         with self.clock.phase("report", rows.height):
@@ -182,6 +187,21 @@ class Attempt:
             self.verdict.set(stale.filter(~stale.is_in(list(later))), "stale")
             self.accounts.close(without(compared, later), candidates, settled, written, repeats=self.repeats)
         return again
+
+    def _before(self, candidates: pl.DataFrame) -> pl.DataFrame | None:
+        """Read what stands in the table for the rows that may be written."""
+        if self.images is None:
+            return None
+        with self.clock.phase("ledger", candidates.height):
+            exist = not self.inserts and (candidates["mask"] != -1).any()
+            return self.images.before() if exist else self.images.none()
+
+    def _after(self, before: pl.DataFrame | None, final: pl.DataFrame, written: pl.DataFrame) -> None:
+        """Read what stands there now for those that were."""
+        if self.images is not None and before is not None:
+            with self.clock.phase("ledger", written.height):
+                rows = final.select("_row", *self.key).join(written, on="_row", maintain_order="left")
+                self.images.written(before, rows, remain=self.job.kind != "delete")
 
     def _again(
         self,

@@ -1,9 +1,7 @@
-"""Run the steps of one batch in order, in one transaction, and account for every row."""
+"""The work on a frame: validate → dedupe → stage → merge, and an outcome for every row."""
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -11,31 +9,23 @@ from typing import Any, Literal
 
 import polars as pl
 
-from crave_bulk import failures
-from crave_bulk.engine import value
-from crave_bulk.errors import ContractError, DatabaseBusy, RejectedRows
+from crave_bulk.errors import ContractError
 from crave_bulk.pipeline.attempt import Attempt
 from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.intake import Intake, filled_by_database, fit, fit_keys, to_polars, with_constants
 from crave_bulk.pipeline.job import Job, Others
 from crave_bulk.pipeline.merge import Kind, columns_to_write
-from crave_bulk.pipeline.reasons import checkable
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.pipeline.validate import Validated, validate
 from crave_bulk.pipeline.verdict import Verdict
-from crave_bulk.pipeline.write import Raced
-from crave_bulk.report import OUTCOME, Report
+from crave_bulk.pipeline.work import Turn, Work
+from crave_bulk.report import OUTCOME
 from crave_bulk.session import Session
 from crave_bulk.table import Contract, Merge
 
 Verb = Literal["insert", "upsert", "update", "delete", "sync"]
 OnConflict = Literal["error", "ignore"]
-OnReject = Literal["raise", "keep"]
 Duplicates = Literal["combine", "error"]
-
-# Another writer can take a key between the check and the merge, or wait for us as we wait for it: then
-# everything is checked again. What still fails in the last attempt is put down to the rows.
-_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +36,25 @@ class Call:
         verb: what to do with the rows.
         contract: the table.
         on_conflict: what becomes of an insert whose key exists.
-        on_reject: whether a refused row refuses the batch.
         duplicates: whether rows of the same key are combined.
         on: another unique key to match rows by.
         newer: the column that must not be older than what is there.
         hard: delete rows that could be marked as deleted.
         within: which rows a sync may delete.
         allow_empty: a sync with no rows may delete all.
+        called: what reports call it, where that is not the verb.
     """
 
     verb: Verb
     contract: Contract
     on_conflict: OnConflict = "error"
-    on_reject: OnReject = "raise"
     duplicates: Duplicates = "combine"
     on: tuple[str, ...] | None = None
     newer: str | None = None
     hard: bool = False
     within: Mapping[str, Any] | str | None = None
     allow_empty: bool = False
+    called: str | None = None
 
     @property
     def kind(self) -> Kind:
@@ -75,58 +65,78 @@ class Call:
         return kinds.get(self.verb, "merge")
 
 
-def run(
-    open_session: Callable[[], AbstractContextManager[Session]], wire: Wire, call: Call, source: Any
-) -> Report:
-    """Run one batch: validate → dedupe → stage → merge → report.
+class RowWork(Work):
+    """A verb that writes the rows of a frame.
 
     Args:
-        open_session: gives a connection; a transaction that is open in this thread is joined.
+        wire: the table on its database.
+        call: what to do.
+        source: the frame that was passed.
+        job: the same, validated.
+        invalid: the rows that broke a rule of the contract.
+        clock: seconds so far.
+    """
+
+    def __init__(
+        self, wire: Wire, call: Call, source: pl.DataFrame, job: Job, invalid: pl.DataFrame, clock: Clock
+    ) -> None:
+        self.verb = call.called or call.verb
+        self.wire, self.call, self.source, self.job, self.clock = wire, call, source, job, clock
+        self.repeats = any(rule in ("add", "append") for rule in job.rules.values())
+        self._invalid = invalid
+
+    def write(self, turn: Turn) -> Verdict:
+        """Write the frame."""
+        verdict = Verdict.over(self.job.frame.height)
+        verdict.reject(self._invalid)
+        with self.clock.phase("merge", self.job.frame.height):
+            Attempt(turn, self.job, verdict, self.clock).run()
+        return verdict
+
+    def accounts(self, verdict: Verdict) -> tuple[pl.DataFrame, pl.Series]:
+        """Give the rows of the frame, and those of the table that were deleted besides."""
+        keys = _keys(self.job.frame.select(self.contract.key), verdict.keys)
+        if verdict.deleted is None:
+            return keys, verdict.outcomes
+        others = pl.repeat("deleted", verdict.deleted.height, dtype=OUTCOME, eager=True)
+        return pl.concat([keys, verdict.deleted]), verdict.outcomes.append(others)
+
+    def about(self) -> str:
+        """Name the options, and the merge rules."""
+        return repr((replace(self.call, contract=None), sorted(self.job.rules.items())))  # type: ignore[arg-type]
+
+    def fixed(self, verdict: Verdict) -> None:
+        """Give the rows the keys that were made for them."""
+        if verdict.keys is not None:
+            keys = _keys(self.job.frame.select(self.contract.key), verdict.keys)
+            self.job = replace(self.job, frame=self.job.frame.with_columns(keys))
+
+
+def prepare(
+    open_session: Callable[[], AbstractContextManager[Session]], wire: Wire, call: Call, source: Any
+) -> RowWork:
+    """Take the frame and validate it.
+
+    Args:
+        open_session: gives a connection.
         wire: the table on its database.
         call: what to do.
         source: a frame of any kind; of a delete, the keys.
 
     Returns:
-        What became of each row.
+        The work.
 
     Raises:
         ContractError: the frame does not fit the table.
-        RejectedRows: rows were refused and ``on_reject="raise"``; nothing was written.
-        BulkError: the database refused; nothing was written.
     """
-    start, clock = time.perf_counter(), Clock()
+    clock = Clock()
     frame = fit_keys(call.contract, source) if call.verb == "delete" else to_polars(source)
     if call.kind in ("insert", "merge"):
         wire, call = _completed(open_session, wire, call, frame)
     with clock.phase("validate", frame.height):
         intake, checked = _take(wire, call, frame)
         job = _job(wire, call, intake, checked.frame)
-    with clock.phase("merge", frame.height), open_session() as session:
-        verdict, refused = _write(session, job, call, checked.failures, clock)
-    with clock.phase("report", frame.height):
-        found, batch_id = failures.gather(verdict.failures), str(value("SELECT uuidv7()"))
-        keys = _keys(checked.frame.select(call.contract.key), verdict.keys)
-        outcomes = verdict.outcomes
-        if verdict.deleted is not None:
-            keys = pl.concat([keys, verdict.deleted])
-            outcomes = outcomes.append(
-                pl.repeat("deleted", verdict.deleted.height, dtype=OUTCOME, eager=True)
-            )
-    report = Report(
-        verb=call.verb,
-        table=str(call.contract.name),
-        batch_id=batch_id,
-        committed=not refused,
-        source=frame,
-        keys_by_row=keys,
-        outcomes_by_row=outcomes,
-        failures=found,
-        timings=clock.frame(),
-        seconds=time.perf_counter() - start,
-    )
-    if refused:
-        raise RejectedRows(report)
-    return report
+    return RowWork(wire, call, frame, job, checked.failures, clock)
 
 
 def _completed(
@@ -224,33 +234,3 @@ def _keys(keys: pl.DataFrame, known: pl.DataFrame | None) -> pl.DataFrame:
     rows = keys.with_row_index("_row").with_columns(pl.col("_row").cast(pl.Int64))
     joined = rows.join(found, on="_row", how="left", maintain_order="left")
     return joined.select(pl.coalesce(f"found_{name}", name).alias(name) for name in keys.columns)
-
-
-class _Refused(Exception):
-    pass
-
-
-def _write(
-    session: Session, job: Job, call: Call, invalid: pl.DataFrame, clock: Clock
-) -> tuple[Verdict, bool]:
-    """Run the transaction, again where another writer came in between; tell whether it was refused."""
-    joined, races = session.in_transaction, True
-    for attempt in range(1, _ATTEMPTS + 1):
-        verdict, last = Verdict.over(job.frame.height), attempt == _ATTEMPTS or not races
-        verdict.reject(invalid)
-        try:
-            with session.atomic():
-                Attempt(session, job, verdict, clock, joined=joined, last=last).run()
-                if call.on_reject == "raise" and verdict.failures:
-                    raise _Refused
-        except _Refused:
-            return verdict, True
-        except (Raced, DatabaseBusy) as error:
-            # A transaction that was opened outside has read what is locked or out of date by now.
-            if last or not session.backend.concurrent or (joined and isinstance(error, DatabaseBusy)):
-                raise
-            races = isinstance(error, DatabaseBusy) or checkable(session, job.wire, error.constraint)
-            time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - two that met must not meet again
-            continue
-        return verdict, False
-    raise AssertionError  # the last attempt returns or raises

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import polars as pl
 
-from crave_bulk.report import PHASES
+from crave_bulk.report import PHASES, TIMINGS
 
 
 class Clock:
@@ -61,5 +61,5 @@ class Clock:
                 "seconds": [self._seconds[name] for name in names],
                 "rows": [self._rows[name] for name in names],
             },
-            schema={"batch": pl.Int64, "phase": pl.String, "seconds": pl.Float64, "rows": pl.Int64},
+            schema=TIMINGS,
         )

@@ -3,87 +3,159 @@
 from __future__ import annotations
 
 import datetime as dt
-import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandera.polars as pa
 import polars as pl
 
-from crave_bulk import failures
 from crave_bulk.backends.base import Backend
-from crave_bulk.compare import Operand, Parameters, unknown_column
-from crave_bulk.engine import value
+from crave_bulk.compare import Parameters, unknown_column
 from crave_bulk.errors import ContractError
 from crave_bulk.pipeline.clock import Clock
+from crave_bulk.pipeline.images import Images
 from crave_bulk.pipeline.intake import moment
 from crave_bulk.pipeline.stage import Wire
+from crave_bulk.pipeline.staging import Staging
 from crave_bulk.pipeline.validate import validate
-from crave_bulk.report import OUTCOME, Report
+from crave_bulk.pipeline.verdict import Verdict
+from crave_bulk.pipeline.work import Turn, Work
+from crave_bulk.report import OUTCOME
 from crave_bulk.scalar import to_series
 from crave_bulk.session import Session
 from crave_bulk.sql import quote
 from crave_bulk.table import Column, Contract
 from crave_bulk.where import Where, compile_wanted
 
-OpenSession = Callable[[], AbstractContextManager[Session]]
-
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement that writes by a condition and gives the keys of the rows that it wrote."""
+    """One statement that writes by a condition and gives the keys of the rows that it wrote.
+
+    Attributes:
+        sql: the statement.
+        parameters: the values that it binds.
+        where: its condition by itself, over ``t``.
+        chosen: the values that the condition binds.
+        remain: the rows are there afterwards.
+    """
 
     sql: str
     parameters: pl.DataFrame | None
+    where: str
+    chosen: pl.DataFrame | None
+    remain: bool
 
 
-def update_where(open_session: OpenSession, wire: Wire, changes: Mapping[str, Any], where: Where) -> Report:
+class ConditionWork(Work):
+    """A verb that writes, by one statement, whatever meets a condition.
+
+    Args:
+        wire: the table on its database.
+        verb: such as ``delete_where``.
+        outcome: what becomes of each row.
+        statement: what is run.
+    """
+
+    def __init__(self, wire: Wire, verb: str, outcome: str, statement: Statement) -> None:
+        self.wire, self.verb, self.outcome, self.statement = wire, verb, outcome, statement
+        self.clock = Clock()
+        self.source = pl.DataFrame(
+            schema={name: wire.contract.column(name).dtype for name in wire.contract.key}
+        )
+
+    def write(self, turn: Turn) -> Verdict:
+        """Run the statement."""
+        staging = Staging(turn.session, self.clock, self.wire.shorts(self.contract.key))
+        verdict, images = Verdict.over(0), turn.images(self.wire)
+        with self.clock.phase("merge", 0):
+            verdict.keys = execute(turn.session, self.wire, self.statement, images, staging)
+        staging.close()
+        verdict.changes = images.changes if images else []
+        return verdict
+
+    def accounts(self, verdict: Verdict) -> tuple[pl.DataFrame, pl.Series]:
+        """Give the rows that were found."""
+        keys = self.source if verdict.keys is None else verdict.keys
+        return keys, pl.repeat(self.outcome, keys.height, dtype=OUTCOME, eager=True)
+
+    def about(self) -> str:
+        """Name the condition and the values."""
+        bound = self.statement.parameters
+        return repr((self.statement.sql, None if bound is None else bound.rows()))
+
+
+def execute(
+    session: Session, wire: Wire, statement: Statement, images: Images | None, staging: Staging
+) -> pl.DataFrame:
+    """Run a statement that writes by a condition.
+
+    Args:
+        session: the connection, in a transaction.
+        wire: the table on its database.
+        statement: what to run.
+        images: where the rows are kept as they were, None where nobody wants them.
+        staging: the staging table, which is used to find the rows again.
+
+    Returns:
+        The keys of the rows that it wrote.
+
+    Raises:
+        Raced: another writer came in between.
+        BulkError: the database refused.
+    """
+    before = None if images is None else images.before_where(statement.where, statement.chosen)
+    found = session.fetch(statement.sql, statement.parameters)
+    key = wire.contract.key
+    if not found.height:  # of no row, SQLite's driver does not know any dtype
+        found = pl.DataFrame(schema={wire.short[name]: wire.codecs[name].wire for name in key})
+    found = wire.from_wire(found, key)
+    if images is not None and before is not None:
+        rows = found.with_row_index("_row").with_columns(
+            pl.col("_row").cast(pl.Int64), inserted=pl.lit(False)
+        )
+        if statement.remain and rows.height:
+            staging.put(rows.drop("inserted").with_columns(wave=pl.lit(0, dtype=pl.Int32)))
+        images.written(before, rows, remain=statement.remain, numbered=False)
+    return wire.decode(found, key)
+
+
+def update_where(wire: Wire, changes: Mapping[str, Any], where: Where) -> ConditionWork:
     """Set columns to values in the rows that meet a condition and do not have them yet.
 
     Args:
-        open_session: gives a connection; a transaction that is open in this thread is joined.
         wire: the table on its database.
         changes: column to value.
         where: a condition that is not empty.
 
     Returns:
-        The rows that changed, each as ``updated``.
+        The work: the rows that change, each as ``updated``.
 
     Raises:
         ContractError: the condition or a value is wrong, breaks a rule, or is of a key column.
-        BulkError: the database refused; nothing was written.
     """
-
-    def build(backend: Backend) -> Statement:
-        frame = changed_values(wire, changes)
-        return update_sql(wire, backend, frame, where, wire.alive(), only_changes=True)
-
-    return _run(open_session, wire, "update_where", "updated", build)
+    frame = changed_values(wire, changes)
+    statement = update_sql(wire, wire.backend, frame, where, wire.alive(), only_changes=True)
+    return ConditionWork(wire, "update_where", "updated", statement)
 
 
-def delete_where(open_session: OpenSession, wire: Wire, where: Where, *, hard: bool = False) -> Report:
+def delete_where(wire: Wire, where: Where, *, hard: bool = False) -> ConditionWork:
     """Delete the rows that meet a condition: mark them where the table has a column for it.
 
     Args:
-        open_session: gives a connection; a transaction that is open in this thread is joined.
         wire: the table on its database.
         where: a condition that is not empty.
         hard: remove the rows, whether marked or not.
 
     Returns:
-        The rows that were deleted, each as ``deleted``.
+        The work: the rows that are deleted, each as ``deleted``.
 
     Raises:
         ContractError: the condition is wrong.
-        BulkError: the database refused; nothing was written.
     """
-
-    def build(backend: Backend) -> Statement:
-        return deletion(wire, backend, where, "true", hard=hard)
-
-    return _run(open_session, wire, "delete_where", "deleted", build)
+    statement = deletion(wire, wire.backend, where, "true", hard=hard)
+    return ConditionWork(wire, "delete_where", "deleted", statement)
 
 
 def deletion(wire: Wire, backend: Backend, where: Where, state: str, *, hard: bool) -> Statement:
@@ -111,20 +183,18 @@ def deletion(wire: Wire, backend: Backend, where: Where, state: str, *, hard: bo
     return update_sql(wire, backend, frame, where, _all([wire.alive(), state]))
 
 
-def restore_where(open_session: OpenSession, wire: Wire, where: Where) -> Report:
+def restore_where(wire: Wire, where: Where) -> ConditionWork:
     """Take the mark of deletion from the rows that meet a condition.
 
     Args:
-        open_session: gives a connection; a transaction that is open in this thread is joined.
         wire: the table on its database.
         where: a condition that is not empty.
 
     Returns:
-        The rows that were restored, each as ``updated``.
+        The work: the rows that are restored, each as ``updated``.
 
     Raises:
         ContractError: the condition is wrong, or the table does not mark what is deleted.
-        BulkError: the database refused; nothing was written.
     """
     mark = wire.contract.soft_delete
     if mark is None:
@@ -132,13 +202,10 @@ def restore_where(open_session: OpenSession, wire: Wire, where: Where) -> Report
             f"table {wire.contract.name} has no soft_delete column, so what was deleted is gone: declare one "
             "with cb.field(soft_delete=True) before rows are deleted"
         )
-
-    def build(backend: Backend) -> Statement:
-        set_to = pl.lit(False if isinstance(mark.dtype, pl.Boolean) else None, dtype=mark.dtype)
-        frame = pl.select(set_to.alias(mark.name))
-        return update_sql(wire, backend, frame, where, f"NOT ({wire.alive()})")
-
-    return _run(open_session, wire, "restore_where", "updated", build)
+    set_to = pl.lit(False if isinstance(mark.dtype, pl.Boolean) else None, dtype=mark.dtype)
+    frame = pl.select(set_to.alias(mark.name))
+    statement = update_sql(wire, wire.backend, frame, where, f"NOT ({wire.alive()})")
+    return ConditionWork(wire, "restore_where", "updated", statement)
 
 
 def changed_values(wire: Wire, changes: Mapping[str, Any]) -> pl.DataFrame:
@@ -223,21 +290,34 @@ def update_sql(
         ContractError: the condition is empty or not understood.
     """
     parameters = Parameters(backend)
-    sets, differs = [], []
-    for series in changes.iter_columns():
-        column, codec = wire.contract.column(series.name), wire.codecs[series.name]
-        new = _bind(wire, parameters, series)
-        old = Operand(f"t.{quote(column.name)}", column, codec)
-        sets.append(f"{quote(column.name)} = {new}")
-        differs.append(f"{codec.compare.format(old.sql)} IS DISTINCT FROM {codec.compare.format(new)}")
+    new = {series.name: _bind(wire, parameters, series) for series in changes.iter_columns()}
+    sets = [f"{quote(name)} = {value}" for name, value in new.items()]
     for series in stamps(wire.contract.columns, changes.columns):
         sets.append(f"{quote(series.name)} = {_bind(wire, parameters, series)}")
     tests = [compile_wanted(wire, backend, where, parameters).sql, state]
-    tests += [f"({' OR '.join(differs)})"] if only_changes else []
+    tests += [_differs(wire, new)] if only_changes else []
+
+    bound = Parameters(backend)
+    chosen = [compile_wanted(wire, backend, where, bound).sql, state]
+    if only_changes:
+        chosen.append(_differs(wire, {s.name: _bind(wire, bound, s) for s in changes.iter_columns()}))
     return Statement(
         f"UPDATE {wire.target} AS t SET {', '.join(sets)} WHERE {_all(tests)} RETURNING {_keys(wire)}",
         parameters.frame(),
+        _all(chosen),
+        bound.frame(),
+        remain=True,
     )
+
+
+def _differs(wire: Wire, new: Mapping[str, str]) -> str:
+    """Write the condition that a row does not have some values yet."""
+    forms = {name: wire.codecs[name].compare for name in new}
+    parts = [
+        f"{forms[name].format(f't.{quote(name)}')} IS DISTINCT FROM {forms[name].format(value)}"
+        for name, value in new.items()
+    ]
+    return f"({' OR '.join(parts)})"
 
 
 def delete_sql(wire: Wire, backend: Backend, where: Where, state: str = "true") -> Statement:
@@ -256,10 +336,10 @@ def delete_sql(wire: Wire, backend: Backend, where: Where, state: str = "true") 
         ContractError: the condition is empty or not understood.
     """
     parameters = Parameters(backend)
-    tests = [compile_wanted(wire, backend, where, parameters).sql, state]
-    return Statement(
-        f"DELETE FROM {wire.target} AS t WHERE {_all(tests)} RETURNING {_keys(wire)}", parameters.frame()
-    )
+    tests = _all([compile_wanted(wire, backend, where, parameters).sql, state])
+    bound = parameters.frame()
+    sql = f"DELETE FROM {wire.target} AS t WHERE {tests} RETURNING {_keys(wire)}"
+    return Statement(sql, bound, tests, bound, remain=False)
 
 
 def stamps(columns: tuple[Column, ...], given: list[str]) -> list[pl.Series]:
@@ -292,44 +372,3 @@ def _keys(wire: Wire) -> str:
     return ", ".join(
         f"{wire.codecs[name].read.format(quote(name))} AS {wire.short[name]}" for name in wire.contract.key
     )
-
-
-def _run(
-    open_session: OpenSession, wire: Wire, verb: str, outcome: str, build: Callable[[Backend], Statement]
-) -> Report:
-    """Run one statement in one transaction, and report the rows whose keys it gives."""
-    start, clock, contract = time.perf_counter(), Clock(), wire.contract
-    with open_session() as session:
-        statement = build(session.backend)
-        with clock.phase("merge", 0), session.atomic():
-            found = session.fetch(statement.sql, statement.parameters)
-    keys = decoded(wire, found)
-    timings = clock.frame().with_columns(rows=pl.lit(keys.height, dtype=pl.Int64))
-    return Report(
-        verb=verb,
-        table=str(contract.name),
-        batch_id=str(value("SELECT uuidv7()")),
-        committed=True,
-        source=keys.clear(),
-        keys_by_row=keys,
-        outcomes_by_row=pl.repeat(outcome, keys.height, dtype=OUTCOME, eager=True),
-        failures=failures.none(),
-        timings=timings,
-        seconds=time.perf_counter() - start,
-    )
-
-
-def decoded(wire: Wire, found: pl.DataFrame) -> pl.DataFrame:
-    """Bring keys that a statement gave to the table's dtypes; of no row, SQLite's driver does not know any.
-
-    Args:
-        wire: the table on its database.
-        found: the short columns of the key.
-
-    Returns:
-        The key columns.
-    """
-    key = wire.contract.key
-    if not found.height:
-        found = pl.DataFrame(schema={wire.short[name]: wire.codecs[name].wire for name in key})
-    return wire.decode(wire.from_wire(found, key), key)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import polars as pl
 
 from crave_bulk.backends.base import Backend
+from crave_bulk.backends.codec import Codec
 from crave_bulk.errors import ContractError
 from crave_bulk.session import Session
 from crave_bulk.sql import quote
-from crave_bulk.table import Contract
+from crave_bulk.table import Column, Contract
 
 STAGE = "crave_bulk_stage"
 
@@ -23,9 +25,9 @@ STAGE = "crave_bulk_stage"
 class Wire:
     """A table's columns on their way to one database: short names, codecs, and the SQL between them."""
 
-    def __init__(self, contract: Contract, backend: Backend) -> None:
-        self.contract, self._backend = contract, backend
-        self.codecs = {column.name: backend.codec(column) for column in contract.columns}
+    def __init__(self, contract: Contract, backend: Backend, codecs: dict[str, Codec] | None = None) -> None:
+        self.contract, self.backend = contract, backend
+        self.codecs = codecs or {column.name: backend.codec(column) for column in contract.columns}
         self.short = {name: f"c{i}" for i, name in enumerate(self.codecs)}
         self.target = backend.table(contract.name)
 
@@ -38,7 +40,24 @@ class Wire:
         Returns:
             Its wire.
         """
-        return Wire(contract, self._backend)
+        codecs = {c.name: self.codecs.get(c.name) or self.backend.codec(c) for c in contract.columns}
+        return Wire(contract, self.backend, codecs)
+
+    def only(self, columns: tuple[Column, ...]) -> Wire:
+        """Leave columns out; the others keep their short names.
+
+        Args:
+            columns: those that stay.
+
+        Returns:
+            The wire of those.
+        """
+        names = [column.name for column in columns]
+        fewer = Wire(
+            replace(self.contract, columns=columns), self.backend, {n: self.codecs[n] for n in names}
+        )
+        fewer.short = {name: self.short[name] for name in names}
+        return fewer
 
     def shorts(self, names: Iterable[str]) -> list[str]:
         """Give the short names of columns.
@@ -72,7 +91,13 @@ class Wire:
         return rows.select(pl.col("_row").cast(pl.Int64), *encoded)
 
     def fetch(
-        self, session: Session, query: str, names: Sequence[str], *, numbered: bool = False
+        self,
+        session: Session,
+        query: str,
+        names: Sequence[str],
+        *,
+        numbered: bool = False,
+        parameters: pl.DataFrame | None = None,
     ) -> pl.DataFrame:
         """Run a query over columns of the table, and bring them to the wire's dtypes.
 
@@ -81,13 +106,14 @@ class Wire:
             query: selects the short columns of `names`, in their order, as `read` writes them.
             names: columns of the contract.
             numbered: the query selects ``_row`` before them.
+            parameters: the values that the query binds.
 
         Returns:
             The short columns in the dtypes of `encode`, after ``_row`` where there is one.
         """
         number: list[pl.DataType] = [pl.Int64()] if numbered else []
         typed = session.backend.typed(query, number + [self.codecs[name].wire for name in names])
-        fetched = session.fetch(query) if typed is None else session.fetch(typed).slice(1)
+        fetched = session.fetch(typed or query, parameters).slice(0 if typed is None else 1)
         fetched.columns = [*(["_row"] if numbered else []), *self.shorts(names)]
         return self.from_wire(fetched, names).cast({"_row": pl.Int64} if numbered else {})
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from crave_bulk.journal import Change
 from crave_bulk.report import OUTCOME
 
 
@@ -18,12 +19,14 @@ class Verdict:
         failures: frames of failures, as `crave_bulk.failures` makes them.
         keys: ``_row`` and the key of each row, where the frame does not say it.
         deleted: the keys of rows that were not in the frame.
+        changes: the rows that were changed, as they were and as they are, where they are kept.
     """
 
     outcomes: pl.Series
     failures: list[pl.DataFrame] = field(default_factory=list)
     keys: pl.DataFrame | None = None
     deleted: pl.DataFrame | None = None
+    changes: list[Change] = field(default_factory=list)
 
     @classmethod
     def over(cls, rows: int) -> Verdict:

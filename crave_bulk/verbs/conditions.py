@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, overload
 
 import polars as pl
 
-from crave_bulk.connections import Connections, one_of
-from crave_bulk.errors import DatabaseError, RejectedRows, about_rows
-from crave_bulk.pipeline import batch, conditional, read
+from crave_bulk.connections import Connections
+from crave_bulk.errors import DatabaseError, about_rows
+from crave_bulk.pipeline import batch, conditional, read, transaction
 from crave_bulk.pipeline.stage import Wire
+from crave_bulk.pipeline.work import Once, OnReject, Options, Work
+from crave_bulk.plan import Plan
 from crave_bulk.report import Report
-from crave_bulk.table import Table
+from crave_bulk.table import Contract, Table
 from crave_bulk.where import Where
 
 
@@ -70,14 +71,46 @@ class ConditionVerbs(Connections):
         with self.session() as session, session.shielded():
             return read.run(session, wire, query)
 
+    @overload
     def update_where(
         self,
         table: type[Table] | str,
         changes: Mapping[str, Any],
         where: Where,
         *,
-        on_reject: batch.OnReject = "raise",
-    ) -> Report:
+        on_reject: OnReject = "raise",
+        plan: Literal[False] = False,
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Report: ...
+
+    @overload
+    def update_where(
+        self,
+        table: type[Table] | str,
+        changes: Mapping[str, Any],
+        where: Where,
+        *,
+        on_reject: OnReject = "raise",
+        plan: Literal[True],
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Plan: ...
+
+    def update_where(
+        self,
+        table: type[Table] | str,
+        changes: Mapping[str, Any],
+        where: Where,
+        *,
+        on_reject: OnReject = "raise",
+        plan: bool = False,
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Report | Plan:
         """Set columns to values in the rows that meet a condition, by one statement.
 
         Rows that have these values already are left alone, and so are those that are marked as deleted.
@@ -88,6 +121,11 @@ class ConditionVerbs(Connections):
             changes: column to value; None is NULL.
             where: as for `read`, but not empty.
             on_reject: ``raise`` writes nothing when the database refuses a row; ``keep`` writes the others.
+            plan: write nothing; return a `Plan` of what would change, which can be applied.
+            once: a name for this batch, or True for its content: where it was written before, nothing is done
+                and its first report is returned.
+            undo: keep the rows as they were, so that `Database.undo` can put them back.
+            timeout: seconds that the call may take.
 
         Returns:
             The rows that changed, each as ``updated``.
@@ -95,6 +133,7 @@ class ConditionVerbs(Connections):
         Raises:
             ContractError: the condition or a value is wrong, breaks a rule, or is of a key column.
             RejectedRows: the database refused rows and ``on_reject="raise"``; carries the report.
+            TimedOut, Cancelled: the call was stopped; nothing was written.
             BulkError: the database refused; nothing was written.
 
         Example:
@@ -107,19 +146,41 @@ class ConditionVerbs(Connections):
             ...     db.update_where(Foods, {"name": "rye"}, where={"food_id__gt": 1}).counts
             {'input': 1, 'updated': 1}
         """
-        one_of("on_reject", on_reject, ("raise", "keep"))
-        wire = Wire(self._contract(table, write=True), self.backend)
-        call = batch.Call("update", wire.contract, on_reject=on_reject)
         return self._found(
-            "update_where",
-            lambda: conditional.update_where(self.session, wire, changes, where),
-            lambda: batch.run(
-                self.session,
-                wire,
-                call,
-                self._keys(wire, where).join(conditional.changed_values(wire, changes), how="cross"),
-            ),
+            table,
+            Options(on_reject, plan, once, undo, timeout),
+            lambda contract: batch.Call("update", contract, called="update_where"),
+            lambda wire: conditional.update_where(wire, changes, where),
+            lambda wire: self._keys(wire, where).join(conditional.changed_values(wire, changes), how="cross"),
         )
+
+    @overload
+    def delete_where(
+        self,
+        table: type[Table] | str,
+        where: Where,
+        *,
+        hard: bool = False,
+        on_reject: OnReject = "raise",
+        plan: Literal[False] = False,
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Report: ...
+
+    @overload
+    def delete_where(
+        self,
+        table: type[Table] | str,
+        where: Where,
+        *,
+        hard: bool = False,
+        on_reject: OnReject = "raise",
+        plan: Literal[True],
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Plan: ...
 
     def delete_where(
         self,
@@ -127,8 +188,12 @@ class ConditionVerbs(Connections):
         where: Where,
         *,
         hard: bool = False,
-        on_reject: batch.OnReject = "raise",
-    ) -> Report:
+        on_reject: OnReject = "raise",
+        plan: bool = False,
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Report | Plan:
         """Delete the rows that meet a condition, by one statement.
 
         Where the table has a ``soft_delete`` column, rows are marked in it and stay.
@@ -138,6 +203,11 @@ class ConditionVerbs(Connections):
             where: as for `read`, but not empty.
             hard: remove the rows, also those that are marked as deleted.
             on_reject: ``raise`` deletes nothing when the database refuses a row; ``keep`` deletes the others.
+            plan: write nothing; return a `Plan` of what would change, which can be applied.
+            once: a name for this batch, or True for its content: where it was written before, nothing is done
+                and its first report is returned.
+            undo: keep the rows as they were, so that `Database.undo` can put them back.
+            timeout: seconds that the call may take.
 
         Returns:
             The rows that were deleted, each as ``deleted``.
@@ -145,6 +215,7 @@ class ConditionVerbs(Connections):
         Raises:
             ContractError: the condition is wrong.
             RejectedRows: the database refused rows and ``on_reject="raise"``; carries the report.
+            TimedOut, Cancelled: the call was stopped; nothing was written.
             BulkError: the database refused; nothing was written.
 
         Example:
@@ -157,27 +228,65 @@ class ConditionVerbs(Connections):
             ...     db.delete_where(Foods, "name LIKE 's%'").deleted["food_id"].to_list()
             [1]
         """
-        one_of("on_reject", on_reject, ("raise", "keep"))
-        wire = Wire(self._contract(table, write=True), self.backend)
-        call = batch.Call("delete", wire.contract, on_reject=on_reject, hard=hard)
         return self._found(
-            "delete_where",
-            lambda: conditional.delete_where(self.session, wire, where, hard=hard),
-            lambda: batch.run(self.session, wire, call, self._keys(wire, where, deleted=hard)),
+            table,
+            Options(on_reject, plan, once, undo, timeout),
+            lambda contract: batch.Call("delete", contract, hard=hard, called="delete_where"),
+            lambda wire: conditional.delete_where(wire, where, hard=hard),
+            lambda wire: self._keys(wire, where, deleted=hard),
         )
 
-    def restore_where(self, table: type[Table] | str, where: Where) -> Report:
+    @overload
+    def restore_where(
+        self,
+        table: type[Table] | str,
+        where: Where,
+        *,
+        plan: Literal[False] = False,
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Report: ...
+
+    @overload
+    def restore_where(
+        self,
+        table: type[Table] | str,
+        where: Where,
+        *,
+        plan: Literal[True],
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Plan: ...
+
+    def restore_where(
+        self,
+        table: type[Table] | str,
+        where: Where,
+        *,
+        plan: bool = False,
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Report | Plan:
         """Take back the soft deletion of the rows that meet a condition, by one statement.
 
         Args:
             table: a table with a ``soft_delete`` column.
             where: as for `read`, but not empty.
+            plan: write nothing; return a `Plan` of what would change, which can be applied.
+            once: a name for this batch, or True for its content: where it was written before, nothing is done
+                and its first report is returned.
+            undo: keep the rows as they were, so that `Database.undo` can put them back.
+            timeout: seconds that the call may take.
 
         Returns:
             The rows that were restored, each as ``updated``.
 
         Raises:
             ContractError: the condition is wrong, or the table has no ``soft_delete`` column.
+            TimedOut, Cancelled: the call was stopped; nothing was written.
             BulkError: the database refused; nothing was written.
 
         Example:
@@ -193,23 +302,37 @@ class ConditionVerbs(Connections):
             ...     db.restore_where(Notes, "true").counts, db.read(Notes).height
             ({'input': 1, 'updated': 1}, 2)
         """
-        return conditional.restore_where(
-            self.session, Wire(self._contract(table, write=True), self.backend), where
+        return transaction.run(
+            self,
+            Options("raise", plan, once, undo, timeout),
+            lambda: conditional.restore_where(self._wire(table), where),
         )
 
-    def _found(self, verb: str, at_once: Callable[[], Report], by_key: Callable[[], Report]) -> Report:
+    def _found(
+        self,
+        table: type[Table] | str,
+        options: Options,
+        call: Callable[[Contract], batch.Call],
+        at_once: Callable[[Wire], Work],
+        rows: Callable[[Wire], pl.DataFrame],
+    ) -> Report | Plan:
         """Write what meets a condition in one statement; where rows are refused, by key, which finds them."""
         try:
-            return at_once()
+            return transaction.run(self, options, lambda: at_once(self._wire(table)))
         except DatabaseError as error:
             if not about_rows(error):
                 raise
-        try:
-            return replace(by_key(), verb=verb)
-        except RejectedRows as refused:
-            raise RejectedRows(replace(refused.report, verb=verb)) from refused
+
+        def by_key() -> Work:
+            wire = self._wire(table)
+            return batch.prepare(self.session, wire, call(wire.contract), rows(wire))
+
+        return transaction.run(self, options, by_key)
+
+    def _wire(self, table: type[Table] | str) -> Wire:
+        return Wire(self._contract(table, write=True), self.backend)
 
     def _keys(self, wire: Wire, where: Where, *, deleted: bool = False) -> pl.DataFrame:
         selection = read.Selection(where, list(wire.contract.key), None, None, deleted)
-        with self.session() as session:
+        with self.session() as session, session.shielded():
             return read.run(session, wire, read.build(wire, self.backend, selection))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from typing import Any
+from typing import Any, Literal, overload
 
 from crave_bulk.connections import Connections, one_of
-from crave_bulk.pipeline import batch
+from crave_bulk.pipeline import batch, transaction
 from crave_bulk.pipeline.stage import Wire
+from crave_bulk.pipeline.work import Once, OnReject, Options
+from crave_bulk.plan import Plan
 from crave_bulk.report import Report
 from crave_bulk.table import Table
 
@@ -16,14 +17,46 @@ from crave_bulk.table import Table
 class RowVerbs(Connections):
     """Insert, upsert, update, delete and sync: what became of each row is in the report."""
 
+    @overload
     def insert(
         self,
         table: type[Table] | str,
         frame: Any,
         *,
         on_conflict: batch.OnConflict = "error",
-        on_reject: batch.OnReject = "raise",
-    ) -> Report:
+        on_reject: OnReject = "raise",
+        plan: Literal[False] = False,
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Report: ...
+
+    @overload
+    def insert(
+        self,
+        table: type[Table] | str,
+        frame: Any,
+        *,
+        on_conflict: batch.OnConflict = "error",
+        on_reject: OnReject = "raise",
+        plan: Literal[True],
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Plan: ...
+
+    def insert(
+        self,
+        table: type[Table] | str,
+        frame: Any,
+        *,
+        on_conflict: batch.OnConflict = "error",
+        on_reject: OnReject = "raise",
+        plan: bool = False,
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Report | Plan:
         """Insert new rows.
 
         Args:
@@ -31,6 +64,11 @@ class RowVerbs(Connections):
             frame: a Polars DataFrame or LazyFrame, a pandas frame or a pyarrow table.
             on_conflict: a row whose key exists is rejected (``error``) or left alone (``ignore``).
             on_reject: ``raise`` writes nothing when a row is refused; ``keep`` writes the others.
+            plan: write nothing; return a `Plan` of what would change, which can be applied.
+            once: a name for this batch, or True for its content: where it was written before, nothing is done
+                and its first report is returned.
+            undo: keep the rows as they were, so that `Database.undo` can put them back.
+            timeout: seconds that the call may take.
 
         Returns:
             What became of each row.
@@ -38,6 +76,7 @@ class RowVerbs(Connections):
         Raises:
             ContractError: the frame does not fit the table.
             RejectedRows: rows were refused and ``on_reject="raise"``; carries the report.
+            TimedOut, Cancelled: the call was stopped; nothing was written.
             BulkError: the database refused; nothing was written.
 
         Example:
@@ -50,7 +89,40 @@ class RowVerbs(Connections):
             {'input': 2, 'inserted': 2}
         """
         one_of("on_conflict", on_conflict, ("error", "ignore"))
-        return self._write("insert", table, frame, on_reject, on_conflict=on_conflict)
+        options = Options(on_reject, plan, once, undo, timeout)
+        return self._write("insert", table, frame, options, on_conflict=on_conflict)
+
+    @overload
+    def upsert(
+        self,
+        table: type[Table] | str,
+        frame: Any,
+        *,
+        on: str | Sequence[str] | None = None,
+        newer: str | None = None,
+        duplicates: batch.Duplicates = "combine",
+        on_reject: OnReject = "raise",
+        plan: Literal[False] = False,
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Report: ...
+
+    @overload
+    def upsert(
+        self,
+        table: type[Table] | str,
+        frame: Any,
+        *,
+        on: str | Sequence[str] | None = None,
+        newer: str | None = None,
+        duplicates: batch.Duplicates = "combine",
+        on_reject: OnReject = "raise",
+        plan: Literal[True],
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Plan: ...
 
     def upsert(
         self,
@@ -60,8 +132,12 @@ class RowVerbs(Connections):
         on: str | Sequence[str] | None = None,
         newer: str | None = None,
         duplicates: batch.Duplicates = "combine",
-        on_reject: batch.OnReject = "raise",
-    ) -> Report:
+        on_reject: OnReject = "raise",
+        plan: bool = False,
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Report | Plan:
         """Insert rows whose key is new, and merge those whose key exists into what is there.
 
         Each column is merged by its rule (see `field`); most are simply replaced. Columns that the
@@ -76,6 +152,11 @@ class RowVerbs(Connections):
                 than the row that is there is ``stale``.
             duplicates: rows of the same key are combined (``combine``) or all rejected (``error``).
             on_reject: ``raise`` writes nothing when a row is refused; ``keep`` writes the others.
+            plan: write nothing; return a `Plan` of what would change, which can be applied.
+            once: a name for this batch, or True for its content: where it was written before, nothing is done
+                and its first report is returned.
+            undo: keep the rows as they were, so that `Database.undo` can put them back.
+            timeout: seconds that the call may take.
 
         Returns:
             What became of each row.
@@ -83,6 +164,7 @@ class RowVerbs(Connections):
         Raises:
             ContractError: the frame does not fit the table.
             RejectedRows: rows were refused and ``on_reject="raise"``; carries the report.
+            TimedOut, Cancelled: the call was stopped; nothing was written.
             BulkError: the database refused; nothing was written.
 
         Example:
@@ -96,7 +178,36 @@ class RowVerbs(Connections):
             {'input': 2, 'inserted': 1, 'updated': 1}
         """
         columns = (on,) if isinstance(on, str) else tuple(on) if on else None
-        return self._write("upsert", table, frame, on_reject, on=columns, newer=newer, duplicates=duplicates)
+        options = Options(on_reject, plan, once, undo, timeout)
+        return self._write("upsert", table, frame, options, on=columns, newer=newer, duplicates=duplicates)
+
+    @overload
+    def update(
+        self,
+        table: type[Table] | str,
+        frame: Any,
+        *,
+        duplicates: batch.Duplicates = "combine",
+        on_reject: OnReject = "raise",
+        plan: Literal[False] = False,
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Report: ...
+
+    @overload
+    def update(
+        self,
+        table: type[Table] | str,
+        frame: Any,
+        *,
+        duplicates: batch.Duplicates = "combine",
+        on_reject: OnReject = "raise",
+        plan: Literal[True],
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Plan: ...
 
     def update(
         self,
@@ -104,8 +215,12 @@ class RowVerbs(Connections):
         frame: Any,
         *,
         duplicates: batch.Duplicates = "combine",
-        on_reject: batch.OnReject = "raise",
-    ) -> Report:
+        on_reject: OnReject = "raise",
+        plan: bool = False,
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Report | Plan:
         """Set the columns of the frame in the rows that exist, by key; insert nothing.
 
         A value is set as it is: merge rules are for `upsert`. Rows that are marked as deleted are missing.
@@ -116,6 +231,11 @@ class RowVerbs(Connections):
             duplicates: of rows of the same key the last one stands (``combine``), or all are rejected
                 (``error``).
             on_reject: ``raise`` writes nothing when a row is refused; ``keep`` writes the others.
+            plan: write nothing; return a `Plan` of what would change, which can be applied.
+            once: a name for this batch, or True for its content: where it was written before, nothing is done
+                and its first report is returned.
+            undo: keep the rows as they were, so that `Database.undo` can put them back.
+            timeout: seconds that the call may take.
 
         Returns:
             What became of each row: ``missing`` where its key is not there.
@@ -123,6 +243,7 @@ class RowVerbs(Connections):
         Raises:
             ContractError: the frame does not fit the table.
             RejectedRows: rows were refused and ``on_reject="raise"``; carries the report.
+            TimedOut, Cancelled: the call was stopped; nothing was written.
             BulkError: the database refused; nothing was written.
 
         Example:
@@ -135,7 +256,36 @@ class RowVerbs(Connections):
             ...     db.update(Foods, pl.DataFrame({"food_id": [2, 9], "name": ["rye", "cake"]})).counts
             {'input': 2, 'updated': 1, 'missing': 1}
         """
-        return self._write("update", table, frame, on_reject, duplicates=duplicates)
+        options = Options(on_reject, plan, once, undo, timeout)
+        return self._write("update", table, frame, options, duplicates=duplicates)
+
+    @overload
+    def delete(
+        self,
+        table: type[Table] | str,
+        keys: Any,
+        *,
+        hard: bool = False,
+        on_reject: OnReject = "raise",
+        plan: Literal[False] = False,
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Report: ...
+
+    @overload
+    def delete(
+        self,
+        table: type[Table] | str,
+        keys: Any,
+        *,
+        hard: bool = False,
+        on_reject: OnReject = "raise",
+        plan: Literal[True],
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Plan: ...
 
     def delete(
         self,
@@ -143,8 +293,12 @@ class RowVerbs(Connections):
         keys: Any,
         *,
         hard: bool = False,
-        on_reject: batch.OnReject = "raise",
-    ) -> Report:
+        on_reject: OnReject = "raise",
+        plan: bool = False,
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Report | Plan:
         """Delete the rows of some keys; mark them instead where the table has a ``soft_delete`` field.
 
         Args:
@@ -152,6 +306,11 @@ class RowVerbs(Connections):
             keys: a frame that has the key columns, or a list of keys.
             hard: remove the rows even so.
             on_reject: ``raise`` deletes nothing when a row is refused; ``keep`` deletes the others.
+            plan: write nothing; return a `Plan` of what would change, which can be applied.
+            once: a name for this batch, or True for its content: where it was written before, nothing is done
+                and its first report is returned.
+            undo: keep the rows as they were, so that `Database.undo` can put them back.
+            timeout: seconds that the call may take.
 
         Returns:
             What became of each key: ``missing`` where it is not there.
@@ -159,6 +318,7 @@ class RowVerbs(Connections):
         Raises:
             ContractError: the keys do not fit the table.
             RejectedRows: rows were refused, as others refer to them, and ``on_reject="raise"``.
+            TimedOut, Cancelled: the call was stopped; nothing was written.
             BulkError: the database refused; nothing was deleted.
 
         Example:
@@ -171,7 +331,42 @@ class RowVerbs(Connections):
             ...     db.delete(Foods, [1, 9]).counts
             {'input': 2, 'deleted': 1, 'missing': 1}
         """
-        return self._write("delete", table, keys, on_reject, hard=hard)
+        options = Options(on_reject, plan, once, undo, timeout)
+        return self._write("delete", table, keys, options, hard=hard)
+
+    @overload
+    def sync(
+        self,
+        table: type[Table] | str,
+        frame: Any,
+        *,
+        within: Mapping[str, Any] | str | None = None,
+        hard: bool = False,
+        allow_empty: bool = False,
+        duplicates: batch.Duplicates = "combine",
+        on_reject: OnReject = "raise",
+        plan: Literal[False] = False,
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Report: ...
+
+    @overload
+    def sync(
+        self,
+        table: type[Table] | str,
+        frame: Any,
+        *,
+        within: Mapping[str, Any] | str | None = None,
+        hard: bool = False,
+        allow_empty: bool = False,
+        duplicates: batch.Duplicates = "combine",
+        on_reject: OnReject = "raise",
+        plan: Literal[True],
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Plan: ...
 
     def sync(
         self,
@@ -182,8 +377,12 @@ class RowVerbs(Connections):
         hard: bool = False,
         allow_empty: bool = False,
         duplicates: batch.Duplicates = "combine",
-        on_reject: batch.OnReject = "raise",
-    ) -> Report:
+        on_reject: OnReject = "raise",
+        plan: bool = False,
+        once: Once = None,
+        undo: bool = True,
+        timeout: float | None = None,
+    ) -> Report | Plan:
         """Make the table hold the rows of the frame and no others: insert, update and delete.
 
         A row whose key is in the frame is never deleted, also where the frame's row is refused.
@@ -197,6 +396,11 @@ class RowVerbs(Connections):
             allow_empty: take a frame without rows for "delete all" rather than for a mistake.
             duplicates: rows of the same key are combined (``combine``) or all rejected (``error``).
             on_reject: ``raise`` writes nothing when a row is refused; ``keep`` writes the others.
+            plan: write nothing; return a `Plan` of what would change, which can be applied.
+            once: a name for this batch, or True for its content: where it was written before, nothing is done
+                and its first report is returned.
+            undo: keep the rows as they were, so that `Database.undo` can put them back.
+            timeout: seconds that the call may take.
 
         Returns:
             What became of each row of the frame and then of each row that was deleted, see `Report.deleted`.
@@ -204,6 +408,7 @@ class RowVerbs(Connections):
         Raises:
             ContractError: the frame does not fit the table, or is empty.
             RejectedRows: rows were refused and ``on_reject="raise"``; carries the report.
+            TimedOut, Cancelled: the call was stopped; nothing was written.
             BulkError: the database refused; nothing was written.
 
         Example:
@@ -220,7 +425,7 @@ class RowVerbs(Connections):
             "sync",
             table,
             frame,
-            on_reject,
+            Options(on_reject, plan, once, undo, timeout),
             within=within,
             hard=hard,
             allow_empty=allow_empty,
@@ -228,16 +433,14 @@ class RowVerbs(Connections):
         )
 
     def _write(
-        self,
-        verb: batch.Verb,
-        table: type[Table] | str,
-        frame: Any,
-        on_reject: batch.OnReject,
-        **options: Any,
-    ) -> Report:
-        one_of("on_reject", on_reject, ("raise", "keep"))
-        one_of("duplicates", options.get("duplicates", "combine"), ("combine", "error"))
-        with self.session() if isinstance(table, str) else nullcontext():  # one connection for both
+        self, verb: batch.Verb, table: type[Table] | str, frame: Any, options: Options, **more: Any
+    ) -> Report | Plan:
+        one_of("duplicates", more.get("duplicates", "combine"), ("combine", "error"))
+
+        def prepare() -> batch.RowWork:
             contract = self._contract(table, write=True)
-            call = batch.Call(verb, contract, on_reject=on_reject, **options)
-            return batch.run(self.session, Wire(contract, self.backend), call, frame)
+            return batch.prepare(
+                self.session, Wire(contract, self.backend), batch.Call(verb, contract, **more), frame
+            )
+
+        return transaction.run(self, options, prepare)

@@ -1,0 +1,445 @@
+"""The ledger: one row per batch, written in the batch's own transaction.
+
+It is what tells, after a lost connection or a killed process, whether a batch was written. Its two tables
+are declared like any other, so that `evolve` creates them on the first write and adds what a later version
+needs; every column that is added later may be null, as an older version does not fill it in.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import getpass
+import hashlib
+import json
+import os
+import platform
+import socket
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import polars as pl
+
+from crave_bulk import evolve
+from crave_bulk.backends.base import Backend
+from crave_bulk.compare import Parameters
+from crave_bulk.errors import (
+    ConstraintViolated,
+    PermissionRefused,
+    TableNotFound,
+)
+from crave_bulk.pipeline import read
+from crave_bulk.pipeline.stage import Wire
+from crave_bulk.report import OUTCOMES, Report
+from crave_bulk.session import Session
+from crave_bulk.sql import quote_all
+from crave_bulk.table import Contract, Table, TableName, contract_of, field
+
+DEFAULT = "crave_bulk_batches"
+_UNIQUE = ("23505", "SQLITE_CONSTRAINT_UNIQUE")
+
+
+class Batches(Table):
+    """One row per batch that was written."""
+
+    batch_id: str = field(key=True, uuid=True)
+    transaction_id: str = field(uuid=True)  # the first batch of the transaction
+    name: str | None
+    verb: str
+    table: str
+    input: int
+    inserted: int
+    updated: int
+    unchanged: int
+    deleted: int
+    duplicate: int
+    ignored: int
+    stale: int
+    missing: int
+    rejected: int
+    seconds: float  # from the call to the commit
+    timings: str = field(json=True)  # phase → seconds
+    bytes: int  # of the frame, in memory
+    peak_memory: int | None  # bytes, of the process so far
+    retries: int
+    started_at: pl.Datetime("us", "UTC")  # type: ignore[valid-type]
+    finished_at: pl.Datetime("us", "UTC")  # type: ignore[valid-type]
+    who: str  # user@host
+    process: int
+    versions: str = field(json=True)
+    once: str | None = field(unique=True)  # what makes the batch one of a kind, until it is taken back
+    content: str | None  # a hash of what was passed, where the batch has a name
+    report: pl.Binary | None  # what a re-run is told, where the batch is one of a kind
+    undoable: bool
+    undone_by: str | None = field(uuid=True)
+
+
+class Journal(Table):
+    """The rows that a batch has changed, before and after."""
+
+    batch_id: str = field(key=True, uuid=True)
+    part: int = field(key=True)
+    table: str
+    columns: str = field(json=True)
+    before: pl.Binary
+    after: pl.Binary
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement of the ledger, and the values that it binds."""
+
+    sql: str
+    parameters: pl.DataFrame | None
+
+
+class Ledger:
+    """The tables of batches and before-images of one database.
+
+    Args:
+        backend: the database.
+        name: the table of batches; that of the before-images has ``_journal`` behind it.
+        keep: of how many batches the before-images are kept.
+    """
+
+    def __init__(self, backend: Backend, name: str, keep: int) -> None:
+        self.name, self.keep, self.backend = name, keep, backend
+        self.batches = Wire(named(Batches, name), backend)
+        self.journal = Wire(named(Journal, f"{name}_journal"), backend)
+        self._ready = False
+        self._first = threading.Lock()
+
+    def ensure(self, session: Session) -> None:
+        """Create the tables on the first write, or add the columns that they lack.
+
+        Args:
+            session: a connection.
+
+        Raises:
+            PermissionRefused: the login may not create them.
+            BulkError: the database refused.
+        """
+        if self._ready:
+            return
+        with self._first:
+            try:
+                evolve.evolve(session, [self.batches.contract, self.journal.contract])
+            except PermissionRefused as error:
+                raise PermissionRefused(
+                    f"the table of batches {self.name!r} cannot be created: {error.said}; nothing was written: let "
+                    "somebody who may create it, name another by cb.connect(url, ledger='schema.table'), or do "
+                    "without by cb.connect(url, ledger=False)",
+                    sqlstate=error.sqlstate,
+                    said=error.said,
+                ) from error
+            self._ready = not session.in_transaction  # what a block has created may yet be rolled back
+
+    def exists(self, session: Session) -> bool:
+        """Tell whether anything was written to the ledger yet, without creating it.
+
+        Args:
+            session: a connection.
+
+        Returns:
+            Whether its tables are there.
+        """
+        if not self._ready:
+            try:
+                with session.shielded():
+                    self.backend.reflect(session, self.batches.contract.name)
+            except TableNotFound:
+                return False
+        return True
+
+    def forget(self) -> None:
+        """Look again before the next write, as the tables are gone."""
+        self._ready = False
+
+    def record(self, session: Session, row: Mapping[str, Any]) -> None:
+        """Write the row of a batch.
+
+        Args:
+            session: the connection, in the transaction of the batch.
+            row: column → value, of all columns that are not null.
+
+        Raises:
+            ConstraintViolated: the batch is there already, or another of its name.
+            BulkError: the database refused.
+        """
+        statement = insert_sql(self.batches, self.backend, one_row(self.batches.contract, row))
+        session.execute(statement.sql, statement.parameters)
+
+    def committed(self, session: Session, batch_id: str) -> bool:
+        """Find out whether a batch was written whose connection was lost during the commit.
+
+        The server may still be at it, so that looking is not enough: a row of the same key waits for the
+        outcome of the one that may be on its way, and is then refused, or is rolled back.
+
+        Args:
+            session: another connection.
+            batch_id: the batch.
+
+        Returns:
+            Whether it is in the ledger.
+
+        Raises:
+            DatabaseBusy: it could not be found out in time.
+            BulkError: the database refused.
+        """
+        if self._find(session, "batch_id", batch_id, ["batch_id"]).height:
+            return True
+        try:
+            with session.atomic():
+                if self.backend.wait_at_most:
+                    session.execute(self.backend.wait_at_most)
+                self.record(session, _placeholder(self.batches.contract, batch_id))
+                raise _NotThere
+        except _NotThere:
+            return False
+        except ConstraintViolated:
+            return True
+
+    def claim(self, session: Session, once: str) -> pl.DataFrame:
+        """Make others wait who write the same once, and see whether it was written.
+
+        Args:
+            session: the connection, in the transaction of the batch.
+            once: what makes the batch one of a kind.
+
+        Returns:
+            Its row in the ledger, or none.
+
+        Raises:
+            BulkError: the database refused.
+        """
+        if self.backend.wait_turn:
+            session.execute(self.backend.wait_turn.format(_number(once)))
+        columns = ["batch_id", "verb", "table", "content", "report", "started_at"]
+        return self._find(session, "once", once, columns)
+
+    def read(self, session: Session, selection: read.Selection) -> pl.DataFrame:
+        """Read rows of the ledger.
+
+        Args:
+            session: a connection.
+            selection: which, and which columns.
+
+        Returns:
+            The rows; none where nothing was written yet.
+
+        Raises:
+            BulkError: the database refused.
+        """
+        wire, columns = self.batches, list(selection.columns or self.batches.contract.column_names)
+        if not self.exists(session):
+            return wire.decode(wire.encode(_empty(wire.contract), None), columns)
+        # A ledger that only an older version has written to lacks the columns that came later.
+        there = session.columns(f"SELECT * FROM {wire.target} LIMIT 0")
+        known = [name for name in columns if name in there]
+        rows = read.run(session, wire, read.build(wire, self.backend, replace(selection, columns=known)))
+        lacking = [wire.contract.column(name) for name in columns if name not in there]
+        return rows.with_columns(pl.lit(None, c.dtype).alias(c.name) for c in lacking).select(columns)
+
+    def _find(self, session: Session, column: str, value: str, columns: Sequence[str]) -> pl.DataFrame:
+        return self.read(session, read.Selection({column: value}, list(columns)))
+
+    def parts(self, session: Session, batch_id: str) -> pl.DataFrame:
+        """Read what the journal has of a batch.
+
+        Args:
+            session: a connection.
+            batch_id: the batch.
+
+        Returns:
+            Its rows, in their order.
+
+        Raises:
+            BulkError: the database refused.
+        """
+        selection = read.Selection({"batch_id": batch_id}, None, "part", None, True)
+        return read.run(session, self.journal, read.build(self.journal, self.backend, selection))
+
+    def undone(self, session: Session, transaction_id: str, by: str) -> int:
+        """Mark the batches of a transaction as taken back, which lets them be written once more.
+
+        Args:
+            session: the connection, in the transaction of the undo.
+            transaction_id: the transaction.
+            by: the batch that takes them back.
+
+        Returns:
+            How many there were that nobody had taken back.
+
+        Raises:
+            BulkError: the database refused.
+        """
+        self._redone(session, transaction_id)
+        parameters = Parameters(self.backend)
+        batch, transaction = (
+            self._bind(parameters, name, value)
+            for name, value in (("undone_by", by), ("transaction_id", transaction_id))
+        )
+        sql = (
+            f"UPDATE {self.batches.target} SET undone_by = {batch}, once = NULL "
+            f"WHERE transaction_id = {transaction} AND undone_by IS NULL RETURNING 1 AS one"
+        )
+        return session.fetch(sql, parameters.frame()).height
+
+    def _redone(self, session: Session, transaction_id: str) -> None:
+        """Let batches stand again where what had taken them back is taken back itself."""
+        parameters = Parameters(self.backend)
+        transaction = self._bind(parameters, "transaction_id", transaction_id)
+        undos = f"SELECT batch_id FROM {self.batches.target} WHERE transaction_id = {transaction}"
+        sql = f"UPDATE {self.batches.target} SET undone_by = NULL WHERE undone_by IN ({undos}) RETURNING 1 AS one"
+        session.fetch(sql, parameters.frame())
+
+    def _bind(self, parameters: Parameters, name: str, value: Any) -> str:
+        column, codec = self.batches.contract.column(name), self.batches.codecs[name]
+        series = pl.Series(name, [value], dtype=column.dtype).to_frame().select(codec.encode(pl.col(name)))
+        return codec.stage.format(parameters.bind(series.to_series()))
+
+
+class _NotThere(Exception):
+    pass
+
+
+def _placeholder(contract: Contract, batch_id: str) -> dict[str, Any]:
+    """Make a row that is never committed."""
+    zero = {
+        pl.String: "{}",
+        pl.Int64: 0,
+        pl.Float64: 0.0,
+        pl.Boolean: False,
+        pl.Datetime: dt.datetime.now(dt.UTC),
+    }
+    row = {c.name: zero[type(c.dtype)] for c in contract.columns if not c.nullable}
+    return {**row, "batch_id": batch_id, "transaction_id": batch_id}
+
+
+def _number(once: str) -> int:
+    """Number a lock by what makes a batch one of a kind: 63 bits."""
+    return int.from_bytes(hashlib.blake2b(once.encode(), digest_size=8).digest()) >> 1
+
+
+def _empty(contract: Contract) -> pl.DataFrame:
+    return pl.DataFrame(schema={column.name: column.dtype for column in contract.columns})
+
+
+def named(table: type[Table], name: str) -> Contract:
+    """Declare a table under another name.
+
+    Args:
+        table: the declaration.
+        name: the name, with its schema where it has one.
+
+    Returns:
+        The contract.
+    """
+    return replace(contract_of(table), name=TableName.parse(name))
+
+
+def one_row(contract: Contract, values: Mapping[str, Any]) -> pl.DataFrame:
+    """Put values into a frame of a table.
+
+    Args:
+        contract: the table.
+        values: column → value; what is not there is null.
+
+    Returns:
+        One row with all columns.
+    """
+    return pl.DataFrame([pl.Series(c.name, [values.get(c.name)], dtype=c.dtype) for c in contract.columns])
+
+
+def insert_sql(wire: Wire, backend: Backend, row: pl.DataFrame) -> Statement:
+    """Write the statement that inserts one row by bound values; a staging table would cost more.
+
+    Args:
+        wire: the table.
+        backend: the database.
+        row: all columns of the table.
+
+    Returns:
+        The statement; null columns are left out.
+
+    Example:
+        >>> import crave_bulk as cb
+        >>> from crave_bulk.examples import Foods
+        >>> with cb.connect() as db:
+        ...     wire = Wire(contract_of(Foods), db.backend)
+        ...     print(insert_sql(wire, db.backend, pl.DataFrame({"food_id": [1], "name": ["soup"]})).sql)
+        INSERT INTO "foods" ("food_id", "name") VALUES (?1, ?2)
+    """
+    parameters = Parameters(backend)
+    names = [series.name for series in row.iter_columns() if not series.has_nulls()]
+    encoded = row.select(wire.codecs[name].encode(pl.col(name)).alias(name) for name in names)
+    values = [wire.codecs[s.name].stage.format(parameters.bind(s)) for s in encoded.iter_columns()]
+    return Statement(
+        f"INSERT INTO {wire.target} ({quote_all(names)}) VALUES ({', '.join(values)})", parameters.frame()
+    )
+
+
+def entry(report: Report, started: dt.datetime, size: int) -> dict[str, Any]:
+    """Say in a row of the ledger what a batch did.
+
+    Args:
+        report: of the batch, as it stands before the commit.
+        started: when the call began.
+        size: bytes of the frame.
+
+    Returns:
+        Column → value.
+    """
+    timings = report.timings.group_by("phase", maintain_order=True).agg(pl.col("seconds").sum())
+    now = dt.datetime.now(dt.UTC)
+    return {
+        "batch_id": report.batch_id,
+        "verb": report.verb,
+        "table": report.table,
+        "input": report.counts["input"],
+        **{name: report.counts[name] for name in OUTCOMES},
+        "seconds": (now - started).total_seconds(),
+        "timings": json.dumps({phase: round(seconds, 6) for phase, seconds in timings.iter_rows()}),
+        "bytes": size,
+        "peak_memory": peak_memory(),
+        "retries": report.retries,
+        "started_at": started,
+        "finished_at": now,
+        "who": _who(),
+        "process": os.getpid(),
+        "versions": _versions(),
+        "undoable": False,
+    }
+
+
+def peak_memory() -> int | None:
+    """Read the most memory that this process has used so far.
+
+    Returns:
+        Bytes of the resident set; None on Windows, which does not say.
+    """
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024
+
+
+@cache
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a user of a container without a name
+        user = str(os.getuid()) if hasattr(os, "getuid") else "?"
+    return f"{user}@{socket.gethostname()}"
+
+
+@cache
+def _versions() -> str:
+    names = ("crave_bulk", "polars", "duckdb", "pandera", "adbc-driver-sqlite", "adbc-driver-postgresql")
+    return json.dumps({"python": platform.python_version(), **{name: version(name) for name in names}})

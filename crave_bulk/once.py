@@ -1,0 +1,175 @@
+"""Once: a batch that was written already is not written again; its first report is given back."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from crave_bulk import failures
+from crave_bulk.errors import ContractError
+from crave_bulk.fingerprint import fingerprint
+from crave_bulk.report import OUTCOME, TIMINGS, Report
+
+if TYPE_CHECKING:
+    from crave_bulk.pipeline.work import Once, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What makes a batch one of a kind.
+
+    Attributes:
+        text: as the ledger has it.
+        content: a hash of what was passed.
+        named: the caller gave it a name, rather than let the content speak.
+        notes: what the report says of it.
+    """
+
+    text: str
+    content: str
+    named: bool
+    notes: tuple[str, ...] = ()
+
+
+def key(once: Once, work: Work, ledger: bool) -> Key | None:
+    """Find out what makes a batch one of a kind.
+
+    Args:
+        once: a name, True for the content, False for nothing, or None to let the merge rules decide: adding
+            or appending the same rows twice is seldom meant.
+        work: the batch.
+        ledger: whether the database keeps one.
+
+    Returns:
+        The key, or None where the batch may be written as often as it is run.
+
+    Raises:
+        ContractError: there is no ledger to look it up in, or the frame has no content to compare.
+    """
+    if once is None:
+        once = work.repeats and ledger
+    if once is False:
+        return None
+    if not ledger:
+        raise ContractError(
+            f"once={once!r} needs the ledger, which says what was written: connect without ledger=False"
+        )
+    try:
+        content = fingerprint(work.source, work.verb, work.table, work.about())
+    except TypeError as error:
+        raise ContractError(f"the frame cannot be told from another: {error}; pass once=False") from error
+    if isinstance(once, str):
+        return Key(f"name:{once}", content, named=True)
+    return Key(f"content:{content}", content, named=False, notes=_implied(work))
+
+
+def _implied(work: Work) -> tuple[str, ...]:
+    if not work.repeats:
+        return ()
+    return (
+        "The same frame is written once: columns add or append, and would do so again. once=False writes it again.",
+    )
+
+
+def columns(key: Key, report: Report) -> dict[str, Any]:
+    """Say in the ledger what a re-run needs.
+
+    Args:
+        key: what makes the batch one of a kind.
+        report: what the re-run is told.
+
+    Returns:
+        Column → value.
+    """
+    found = {"once": key.text, "content": key.content, "report": _packed(report)}
+    return {**found, "name": key.text.removeprefix("name:")} if key.named else found
+
+
+def replayed(key: Key, work: Work, row: dict[str, Any]) -> Report:
+    """Give the report of a batch that was written before.
+
+    Args:
+        key: what makes the batch one of a kind.
+        work: what was to be written now.
+        row: the batch in the ledger.
+
+    Returns:
+        The first report.
+
+    Raises:
+        ContractError: the name belongs to another verb or table.
+    """
+    if (row["verb"], row["table"]) != (work.verb, work.table):
+        raise ContractError(
+            f"once={key.text.removeprefix('name:')!r} is the name of batch {row['batch_id']}, {row['verb']} "
+            f"{row['table']}; nothing was written: choose another name for this one"
+        )
+    when = f"{row['started_at']:%Y-%m-%d %H:%M:%S} UTC"
+    notes = [
+        f"Written before, at {when}; nothing was done now. once=False, or another name, writes it again."
+    ]
+    same = row["content"] == key.content
+    if not same:
+        notes.append("What was passed now is not what was written then under this name.")
+    return _unpacked(row["report"], work, same, row, tuple(notes))
+
+
+# -- the report as bytes -------------------------------------------------------------------------------
+
+
+def _packed(report: Report) -> bytes:
+    rows = report.keys_by_row.rename({name: f"k{i}" for i, name in enumerate(report.keys_by_row.columns)})
+    rows = rows.with_columns(outcome=report.outcomes_by_row.cast(pl.String))
+    rest = {
+        "keys": report.keys_by_row.columns,
+        "source": report.source.height,
+        "seconds": report.seconds,
+        "retries": report.retries,
+    }
+    frames = (rows, report.failures, report.timings, report.rejected)
+    files = [_file(frame) for frame in frames]
+    head = json.dumps({**rest, "sizes": [len(file) for file in files]}).encode()
+    return len(head).to_bytes(4) + head + b"".join(files)
+
+
+def _unpacked(packed: bytes, work: Work, same: bool, row: dict[str, Any], notes: tuple[str, ...]) -> Report:
+    size = int.from_bytes(packed[:4])
+    head, at, frames = json.loads(packed[4 : 4 + size]), 4 + size, []
+    for length in head["sizes"]:
+        frames.append(pl.read_ipc(io.BytesIO(packed[at : at + length])))
+        at += length
+    rows, failed, timings, rejected = frames
+    names = {f"k{i}": name for i, name in enumerate(head["keys"])}
+    # Rows of another frame than now have their numbers only; what was rejected of it is kept.
+    source = work.source if same else _numbered(rejected, head["source"])
+    return Report(
+        verb=work.verb,
+        table=work.table,
+        batch_id=str(row["batch_id"]),
+        committed=True,
+        source=source,
+        keys_by_row=rows.drop("outcome").rename(names),
+        outcomes_by_row=rows["outcome"].cast(OUTCOME),
+        failures=failed.cast(failures.SCHEMA),
+        timings=timings.cast(pl.Schema(TIMINGS)),
+        seconds=head["seconds"],
+        retries=head["retries"],
+        replayed=True,
+        notes=notes,
+    )
+
+
+def _numbered(rejected: pl.DataFrame, height: int) -> pl.DataFrame:
+    """Put the rows that were rejected in their places among as many rows as there were."""
+    rows = pl.DataFrame({"_row": range(height)}, schema={"_row": pl.Int64})
+    return rows.join(rejected.drop("_reasons"), on="_row", how="left", maintain_order="left").drop("_row")
+
+
+def _file(frame: pl.DataFrame) -> bytes:
+    file = io.BytesIO()
+    frame.write_ipc(file, compression="zstd")
+    return file.getvalue()

@@ -1,0 +1,246 @@
+"""Run one batch in a transaction: again where it must be, once where it was, and back where it was a plan."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from crave_bulk import journal, ledger, log, once
+from crave_bulk.engine import value
+from crave_bulk.errors import (
+    BulkError,
+    CommitUnknown,
+    ConnectionFailed,
+    ConstraintViolated,
+    DatabaseBusy,
+    RejectedRows,
+    TableNotFound,
+)
+from crave_bulk.pipeline.clock import Clock
+from crave_bulk.pipeline.verdict import Verdict
+from crave_bulk.pipeline.work import Options, Turn, Work
+from crave_bulk.pipeline.write import Raced
+from crave_bulk.plan import Plan
+from crave_bulk.report import Report
+from crave_bulk.retry import again
+from crave_bulk.session import Session
+
+if TYPE_CHECKING:
+    from crave_bulk.connections import Connections
+
+# Another writer can take a key between the check and the merge: then everything is checked again. What still
+# fails in the last of these attempts is put down to the rows.
+_RACES = 5
+
+
+def run(db: Connections, options: Options, prepare: Callable[[], Work]) -> Report | Plan:
+    """Run one batch.
+
+    Args:
+        db: the database; a transaction that is open in this thread is joined.
+        options: how the caller wants it written.
+        prepare: reads the table and the frame, before the transaction; called once.
+
+    Returns:
+        What became of each row; of a plan, what would.
+
+    Raises:
+        RejectedRows: rows were refused and ``on_reject="raise"``; nothing was written.
+        TimedOut: it took too long; nothing was written.
+        Cancelled: it was cancelled; nothing was written.
+        BulkError: the database refused; nothing was written.
+    """
+    return Batch(db, options, prepare).run()
+
+
+class Batch:
+    """One batch on its way into the database.
+
+    Args:
+        db: the database.
+        options: how the caller wants it written.
+        prepare: reads the table and the frame.
+        agrees: looks at what was done just before the commit, and raises where it is not what was planned.
+    """
+
+    def __init__(
+        self,
+        db: Connections,
+        options: Options,
+        prepare: Callable[[], Work],
+        agrees: Callable[[Plan], None] | None = None,
+    ) -> None:
+        self.db, self.options, self._prepare, self._agrees = db, options, prepare, agrees
+        self.id = str(value("SELECT uuidv7()"))
+        self.name = db.name_of_batch
+        self.work: Work | None = None
+        self.started = dt.datetime.now(dt.UTC)
+        self._start = time.perf_counter()
+        self._once: once.Key | None = None
+        self._retries = self._races = 0
+        self._settled = False  # nobody else can be to blame for what is refused
+        self._joined = False
+        self._result: Report | Plan | None = None
+
+    def run(self) -> Report | Plan:
+        """Run it, as often as it takes."""
+        try:
+            with self.db.watched(self.options.timeout) as watch:
+                for attempt in again(watch, self._transient, self._tell):
+                    with attempt:
+                        self._run_once()
+        except Raced as error:
+            raise DatabaseBusy(
+                "other writers keep changing the same rows: run the call again; nothing was written"
+            ) from error
+        except BaseException as error:
+            if self.work is not None:
+                log.failed(self.id, self.work.verb, self.work.table, error)
+            raise
+        return self._finished()
+
+    def _run_once(self) -> None:
+        try:
+            with self.db.session() as session:
+                self._joined = session.in_transaction
+                self.work = self.work or self._prepare()
+                self._attempt(session, self.work)
+        except Raced as error:
+            self._last_error: BaseException = error
+            raise
+        except CommitUnknown as lost:
+            self._last_error = lost
+            if not self.db.was_committed(lost):
+                raise ConnectionFailed(f"{lost.__cause__}; nothing was written") from lost
+        except BulkError as error:
+            self._last_error = error
+            raise
+
+    # -- what is tried again --
+
+    def _transient(self, error: BaseException) -> bool:
+        if isinstance(error, Raced):
+            self._races += 1
+            return True
+        if isinstance(error, CommitUnknown):
+            return False
+        # A transaction that was opened outside has read what is locked or out of date by now.
+        return isinstance(error, DatabaseBusy | ConnectionFailed) and not self._joined and not self.db.closed
+
+    def _tell(self, attempt: int) -> None:
+        self._retries += 1
+        log.retried(self.id, attempt, self._last_error)
+
+    # -- one attempt --
+
+    def _attempt(self, session: Session, work: Work) -> None:
+        book = self.db.ledger
+        self._once = once.key(self.options.once, work, book is not None)
+        if book is not None and not self.options.plan:
+            book.ensure(session)
+        try:
+            with session.atomic():
+                if book is None or self._once is None or not self._replay(session, book, work, self._once):
+                    self._write(session, book, work)
+        except _RolledBack:
+            pass
+        except Raced as error:
+            constraint = error.constraint
+            self._settled = constraint is not None and not work.shared(session, constraint)
+            raise
+
+    def _replay(self, session: Session, book: ledger.Ledger, work: Work, key: once.Key) -> bool:
+        """Take the report of a batch that was written once already, where there is one."""
+        if self.options.plan and not book.exists(session):
+            return False
+        found = book.claim(session, key.text)
+        if not found.height:
+            return False
+        report = once.replayed(key, work, found.row(0, named=True))
+        self._result = Plan(report, [], None) if self.options.plan else report
+        return True
+
+    def _write(self, session: Session, book: ledger.Ledger | None, work: Work) -> None:
+        """Write, and keep account of it in the same transaction."""
+        options, keeps = self.options, self.options.undo and book is not None
+        wanted = keeps or options.plan or self._agrees
+        last = self._settled or self._races >= _RACES - 1
+        verdict = work.write(Turn(session, self._joined, last, self.id, keeps=bool(wanted)))
+        refused = options.on_reject == "raise" and bool(verdict.failures)
+        changes = journal.combined(verdict.changes)
+        if options.plan or refused:
+            report = self._report(work, verdict, committed=False)
+            self._result = Plan(report, changes, self._again(work, verdict)) if options.plan else report
+            raise _RolledBack
+        if self._agrees:
+            self._agrees(Plan(self._report(work, verdict, committed=True), changes, None))
+        if book is not None:
+            with work.clock.phase("ledger", sum(change.after.height for change in changes)):
+                if keeps:
+                    journal.store(session, book, self.id, changes)
+        report = self._report(work, verdict, committed=True)
+        if book is not None:
+            self._record(session, book, work, report, undoable=keeps)
+        self._result = report
+
+    def _record(
+        self, session: Session, book: ledger.Ledger, work: Work, report: Report, *, undoable: bool
+    ) -> None:
+        row = ledger.entry(report, self.started, int(work.source.estimated_size()))
+        row |= {"undoable": undoable, "transaction_id": (session.batches or [self.id])[0], "name": self.name}
+        if self._once is not None:
+            row |= once.columns(self._once, report)
+        try:
+            with work.clock.phase("ledger", work.source.height):
+                book.record(session, row)
+        except ConstraintViolated as error:
+            raise Raced from error  # another has written the same once, on a database where nobody waits in turn
+        except TableNotFound as error:
+            book.forget()
+            raise Raced from error  # somebody has dropped it
+        session.batches.append(self.id)
+
+    def _report(self, work: Work, verdict: Verdict, *, committed: bool) -> Report:
+        report = work.report(verdict, self.id, committed=committed)
+        notes = self._once.notes if self._once else ()
+        spent = time.perf_counter() - self._start
+        return replace(report, seconds=spent, retries=self._retries, notes=notes, database=self.db)
+
+    # -- afterwards --
+
+    def _finished(self) -> Report | Plan:
+        result, work = self._result, self.work
+        assert result is not None and work is not None  # noqa: PT018, S101 - an attempt has ended without an error
+        report = result.report if isinstance(result, Plan) else result
+        if not report.replayed:
+            report = replace(
+                report,
+                seconds=time.perf_counter() - self._start,
+                timings=work.clock.frame(),
+                retries=self._retries,
+            )
+        log.done(report)
+        if isinstance(result, Plan):
+            return replace(result, report=report)
+        if not report.committed:
+            raise RejectedRows(report)
+        return report
+
+    def _again(self, work: Work, verdict: Verdict) -> Callable[[Callable[[Plan], None]], Report]:
+        """Make the function that writes what was planned, if it comes to the same thing."""
+        work.fixed(verdict)
+        options = replace(self.options, plan=False)
+
+        def apply(agrees: Callable[[Plan], None]) -> Report:
+            work.clock = Clock()
+            report = Batch(self.db, options, lambda: work, agrees).run()
+            return report if isinstance(report, Report) else report.report
+
+        return apply
+
+
+class _RolledBack(Exception):
+    pass

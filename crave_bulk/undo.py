@@ -1,0 +1,325 @@
+"""Undo: put the rows that a batch has changed back as they were, as a batch of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pandera.polars as pa
+import polars as pl
+
+from crave_bulk import failures, journal
+from crave_bulk.backends.codec import Codec
+from crave_bulk.errors import CHANGED_SINCE, TableNotFound, UndoRefused
+from crave_bulk.journal import Stored
+from crave_bulk.ledger import Ledger
+from crave_bulk.pipeline import dedupe, read
+from crave_bulk.pipeline.attempt import Attempt
+from crave_bulk.pipeline.clock import Clock
+from crave_bulk.pipeline.job import Job
+from crave_bulk.pipeline.merge import Columns
+from crave_bulk.pipeline.stage import Wire
+from crave_bulk.pipeline.staging import Staging
+from crave_bulk.pipeline.verdict import Verdict
+from crave_bulk.pipeline.work import Turn, Work
+from crave_bulk.report import OUTCOME
+from crave_bulk.session import Session
+from crave_bulk.sql import quote_all
+from crave_bulk.table import Column, Contract, FieldOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The batches of one transaction, and what they have changed.
+
+    Attributes:
+        transaction_id: what they have in common.
+        batch_ids: in the order in which they were written.
+        verb: of the batch that is to be taken back.
+        tables: their tables.
+    """
+
+    transaction_id: str
+    batch_ids: list[str]
+    tables: list[str]
+
+
+def past(session: Session, ledger: Ledger, batch_id: str) -> Past:
+    """Find the batches that were committed together with one.
+
+    Args:
+        session: a connection.
+        ledger: where they are.
+        batch_id: one of them.
+
+    Returns:
+        All of them.
+
+    Raises:
+        UndoRefused: there is no such batch, it was taken back already, or what it changed was not kept.
+    """
+    columns = ["batch_id", "transaction_id", "table", "undoable", "undone_by"]
+    own = ledger.read(session, read.Selection({"batch_id": batch_id}, columns)) if _is_id(batch_id) else None
+    if own is None or not own.height:
+        raise UndoRefused(f"there is no batch {batch_id!r} in {ledger.name}: see db.batches()")
+    together = {"transaction_id": own["transaction_id"][0]}
+    found = ledger.read(session, read.Selection(together, columns, "batch_id"))
+    for row in found.iter_rows(named=True):
+        if row["undone_by"] is not None:
+            raise UndoRefused(f"batch {row['batch_id']} was taken back already, by batch {row['undone_by']}")
+        if not row["undoable"]:
+            raise UndoRefused(
+                f"batch {row['batch_id']} ({row['table']}) was written with undo=False, so it cannot be taken back"
+            )
+    return Past(
+        own["transaction_id"][0],
+        found["batch_id"].to_list(),
+        found["table"].unique(maintain_order=True).to_list(),
+    )
+
+
+def _is_id(text: str) -> bool:
+    return isinstance(text, str) and len(text) == 36 and all(c in "0123456789abcdef-" for c in text)
+
+
+class UndoWork(Work):
+    """Take back the batches of one transaction, the last of them first.
+
+    Args:
+        session: a connection.
+        ledger: where they are.
+        batch_id: one of them.
+        force: leave rows alone that have changed since, and take back the rest.
+
+    Raises:
+        UndoRefused: they cannot be taken back.
+    """
+
+    verb = "undo"
+
+    def __init__(self, session: Session, ledger: Ledger, batch_id: str, *, force: bool) -> None:
+        self.ledger, self.force = ledger, force
+        self.past = past(session, ledger, batch_id)
+        self.clock, self.source = Clock(), pl.DataFrame()
+        self._keys: list[pl.DataFrame] = []
+
+    @property
+    def table(self) -> str:
+        """The tables."""
+        return ", ".join(self.past.tables)
+
+    def about(self) -> str:
+        """Name the batches."""
+        return repr(self.past.batch_ids)
+
+    def shared(self, session: Session, constraint: str) -> bool:  # noqa: ARG002
+        """Tell that another writer can be to blame."""
+        return True
+
+    def accounts(self, verdict: Verdict) -> tuple[pl.DataFrame, pl.Series]:
+        """Give every row that the batches had changed."""
+        keys = pl.concat(self._keys, how="diagonal_relaxed") if self._keys else pl.DataFrame()
+        return keys.drop("table") if len(self.past.tables) == 1 and keys.width else keys, verdict.outcomes
+
+    def write(self, turn: Turn) -> Verdict:
+        """Put the rows back."""
+        self._keys = []
+        verdict, changed = Verdict.over(0), [pl.DataFrame(schema=CHANGED_SINCE)]
+        for batch_id in reversed(self.past.batch_ids):
+            stored = journal.load(turn.session, self.ledger, batch_id)
+            if not stored and self._had_changed(turn.session, batch_id):
+                raise UndoRefused(
+                    f"what batch {batch_id} has changed is not kept any more, only that of the newest "
+                    f"{self.ledger.keep}: cb.connect(url, keep_undo=...) keeps more"
+                )
+            for table in reversed(stored):
+                changed.append(self._take_back(turn, table, verdict))
+        lines = pl.concat(changed)
+        if lines.height and not self.force:
+            raise UndoRefused(_refusal(self.past, lines), lines)
+        if self.ledger.undone(turn.session, self.past.transaction_id, turn.batch_id) < len(
+            self.past.batch_ids
+        ):
+            raise UndoRefused("another has taken the batch back just now")
+        return verdict
+
+    def _had_changed(self, session: Session, batch_id: str) -> bool:
+        """Tell whether a batch that is not in the journal should be there."""
+        counts = self.ledger.read(
+            session, read.Selection({"batch_id": batch_id}, ["inserted", "updated", "deleted"])
+        )
+        return bool(counts.select(pl.sum_horizontal(pl.all())).item())
+
+    def _take_back(self, turn: Turn, stored: Stored, verdict: Verdict) -> pl.DataFrame:
+        """Put the rows of one table back, and list what has changed since."""
+        wire = _wire(turn.session, stored)
+        key = list(wire.contract.key)
+        with self.clock.phase("dedupe", stored.after.height):
+            now = self._now(turn, wire, stored)
+            moved = _moved(stored.after, now, key)
+            changed = _changed(stored, wire, now, moved)
+        back = stored.before.join(moved, on=key, how="anti", maintain_order="left")
+        new = stored.after.select(key).join(stored.before, on=key, how="anti", maintain_order="left")
+        new = new.join(moved, on=key, how="anti", maintain_order="left")
+        with self.clock.phase("merge", back.height + new.height):
+            gone = self._delete(turn, wire, new, late=False)
+            restored = self._run(turn, _merge_job(wire, back), verdict_of(back))
+            gone = self._delete(turn, wire, new, late=True) if gone is None else gone
+        for part, rows in ((restored, back), (gone, new)):
+            self._account(verdict, part, rows.select(key), stored)
+        left = Verdict(pl.repeat("stale", moved.height, dtype=OUTCOME, eager=True))
+        self._account(verdict, left, moved, stored)
+        return changed
+
+    def _account(self, verdict: Verdict, part: Verdict | None, keys: pl.DataFrame, stored: Stored) -> None:
+        if part is None or not keys.height:
+            return
+        found = failures.gather(part.failures)
+        if found.height and not self.force:
+            line = found.row(0, named=True)
+            raise UndoRefused(
+                f"{found['row'].n_unique():,} rows of table {stored.table} cannot be put back: {line['column']} = "
+                f"{line['value']!r}: {line['message']}; nothing was changed: force=True takes back the rest"
+            )
+        if found.height:
+            verdict.failures.append(found.with_columns(pl.col("row") + len(verdict.outcomes)))
+        verdict.outcomes = verdict.outcomes.append(part.outcomes)
+        verdict.changes += part.changes
+        self._keys.append(keys.select(pl.lit(str(stored.table)).alias("table"), pl.all()))
+
+    def _now(self, turn: Turn, wire: Wire, stored: Stored) -> pl.DataFrame:
+        """Read the rows as they are, and keep others from changing them."""
+        key, names = wire.contract.key, wire.contract.column_names
+        keys = pl.concat([stored.before.select(key), stored.after.select(key)]).unique(maintain_order=True)
+        staging = Staging(turn.session, self.clock, wire.shorts(key))
+        staging.put(keys.rename(wire.short, strict=False).with_row_index("_row").cast({"_row": pl.Int64}))
+        lock = turn.session.backend.lock_rows.format(quote_all(key, "t."))
+        found = wire.fetch(turn.session, dedupe.kept_sql(wire, names, lock), names)
+        staging.close()
+        return found.rename({wire.short[name]: name for name in names})
+
+    def _delete(self, turn: Turn, wire: Wire, keys: pl.DataFrame, *, late: bool) -> Verdict | None:
+        """Delete rows; before the others are put back, None where one is still referred to."""
+        verdict = verdict_of(keys)
+        if not keys.height:
+            return verdict
+        try:
+            with turn.session.atomic():
+                self._run(turn, _delete_job(wire, keys), verdict)
+                if verdict.failures and not late:
+                    raise _TooEarly
+        except _TooEarly:
+            return None
+        return verdict
+
+    def _run(self, turn: Turn, job: Job, verdict: Verdict) -> Verdict:
+        if job.frame.height:
+            # What is deferred is checked at the commit, when all tables are as they were.
+            Attempt(replace(turn, joined=True), job, verdict, self.clock).run()
+        return verdict
+
+
+class _TooEarly(Exception):
+    pass
+
+
+def verdict_of(rows: pl.DataFrame) -> Verdict:
+    """Begin with nothing known of some rows."""
+    return Verdict.over(rows.height)
+
+
+def _wire(session: Session, stored: Stored) -> Wire:
+    """Make the wire of the journal's own values, which need no declaration."""
+    try:
+        found = session.backend.reflect(session, stored.table)
+    except TableNotFound as error:
+        raise UndoRefused(f"table {stored.table} is gone, so the batch cannot be taken back") from error
+    if gone := [c["name"] for c in stored.columns if c["name"] not in found.column_names]:
+        raise UndoRefused(
+            f"column {gone[0]!r} of table {stored.table} is gone, so the batch cannot be taken back"
+        )
+    names = {column["name"] for column in stored.columns}
+    columns = tuple(
+        Column(
+            column["name"],
+            stored.before.schema[column["name"]],
+            nullable=True,
+            required=False,
+            coerce=False,
+            options=FieldOptions(key=column["key"]),
+            identity_always=column["identity_always"],
+        )
+        for column in stored.columns
+    )
+    contract = Contract(
+        name=stored.table,
+        columns=columns,
+        key=tuple(column["name"] for column in stored.columns if column["key"]),
+        unique=tuple(key for key in (found.key, *found.unique) if set(key) <= names),
+        references=tuple(r for r in found.references if set(r.columns) <= names),
+        schema=pa.DataFrameSchema(),
+    )
+    codecs = {
+        column["name"]: Codec(
+            "",
+            stored.before.schema[column["name"]],
+            stage=column["stage"],
+            read=column["read"],
+            compare=column["compare"],
+        )
+        for column in stored.columns
+    }
+    return Wire(contract, session.backend, codecs)
+
+
+def _merge_job(wire: Wire, rows: pl.DataFrame) -> Job:
+    """Make the job that puts rows back: all their columns, as they were."""
+    contract = wire.contract
+    names = [c.name for c in contract.columns if c.options.key or not c.identity_always]
+    changed = [name for name in names if name not in contract.key]
+    return Job(wire, "merge", Columns(names, changed, changed), {}, rows)
+
+
+def _delete_job(wire: Wire, keys: pl.DataFrame) -> Job:
+    """Make the job that deletes rows by their keys."""
+    contract = wire.contract
+    columns = tuple(contract.column(name) for name in contract.key)
+    only_key = replace(contract, columns=columns, unique=(), references=())
+    codecs = {name: wire.codecs[name] for name in contract.key}
+    return Job(
+        Wire(only_key, wire.backend, codecs),
+        "delete",
+        Columns(list(contract.key), [], []),
+        {},
+        keys,
+        changed="deleted",
+    )
+
+
+def _moved(after: pl.DataFrame, now: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    """Find the keys whose rows are not as the batch has left them."""
+    names = after.columns
+    left = after.join(now, on=names, how="anti", nulls_equal=True)
+    new = now.select(names).join(after, on=names, how="anti", nulls_equal=True)
+    return pl.concat([left.select(key), new.select(key)]).unique(maintain_order=True)
+
+
+def _changed(stored: Stored, wire: Wire, now: pl.DataFrame, moved: pl.DataFrame) -> pl.DataFrame:
+    """List the values that are not as the batch has left them."""
+    key = list(wire.contract.key)
+
+    def rows(frame: pl.DataFrame) -> pl.DataFrame:
+        chosen = frame.join(moved, on=key, how="semi", maintain_order="left")
+        return chosen.rename(wire.short).with_columns(_row=pl.lit(-1, dtype=pl.Int64))
+
+    cells = journal.Change(wire, rows(stored.after), rows(now)).cells()
+    return cells.select(pl.lit(str(stored.table)).alias("table"), "key", "column", written="old", found="new")
+
+
+def _refusal(past: Past, lines: pl.DataFrame) -> str:
+    rows = lines.select(pl.struct("table", "key").n_unique()).item()
+    first = lines.row(0, named=True)
+    return (
+        f"{rows:,} rows that batch {past.batch_ids[-1]} wrote have changed since; the first is {first['key']} of table "
+        f"{first['table']}: {first['column']} was {first['written']!r} and is {first['found']!r}; nothing was changed: "
+        "see .rows for all of them; force=True leaves those rows alone and takes back the rest"
+    )
