@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -23,6 +23,7 @@ from crave_bulk.session import Session
 from crave_bulk.table import Column, TableName
 
 _ROWS = 250_000  # in one row of the journal; PostgreSQL holds a gigabyte in one value
+_GONE = "crave_bulk: gone"  # no column of a table, as it is beside them
 
 CHANGES = pl.Schema(
     {"row": pl.Int64(), "key": pl.String(), "column": pl.String(), "old": pl.String(), "new": pl.String()}
@@ -31,22 +32,58 @@ CHANGES = pl.Schema(
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The rows of one table that a batch has changed.
+    """The rows of one table that a batch has changed, by ``_row`` and the short columns of the wire.
 
     Attributes:
-        wire: all columns of the table.
-        before: ``_row`` and the short columns of each row that was there, in the wire's dtypes.
-        after: the same of each that is there now.
+        wire: all columns of the table that can be written.
+        before: the rows that were there.
+        after: the same rows in the same order as they are now; all null where a row is gone.
+        new: the rows that were not there.
+        packed: the same as rows of the journal, where they were made already.
     """
 
     wire: Wire
     before: pl.DataFrame
     after: pl.DataFrame
+    new: pl.DataFrame
+    packed: tuple[dict[str, Any], ...] | None = None
+
+    def pack(self) -> Change:
+        """Make the rows of the journal now.
+
+        Returns:
+            The change with them.
+        """
+        return replace(self, packed=tuple(_parts(self)))
+
+    @classmethod
+    def between(cls, wire: Wire, was: pl.DataFrame, now: pl.DataFrame) -> Change:
+        """Compare the rows of some keys at two times.
+
+        Args:
+            wire: all columns of the table.
+            was: the rows that were there, each key once.
+            now: those that are there, each key once.
+
+        Returns:
+            The change.
+        """
+        key = wire.shorts(wire.contract.key)
+        after = was.select(key).join(
+            now.with_columns(pl.col(key).name.suffix("_now")), on=key, how="left", maintain_order="left"
+        )
+        after = after.drop(key).rename({f"{name}_now": name for name in key}).select(now.columns)
+        return cls(wire, was, after, now.join(was, on=key, how="anti", maintain_order="left"))
 
     @property
     def key(self) -> list[str]:
         """The short names of the key."""
         return self.wire.shorts(self.wire.contract.key)
+
+    @property
+    def now(self) -> pl.DataFrame:
+        """The rows that are there now."""
+        return pl.concat([self.after.filter(pl.col(self.key[0]).is_not_null()), self.new])
 
     def then(self, later: Change) -> Change:
         """Add what was changed in the same table later on.
@@ -57,11 +94,11 @@ class Change:
         Returns:
             Both as one: the first state of each row, and the last.
         """
-        seen = pl.concat([self.before.select(self.key), self.after.select(self.key)])
-        new = later.before.join(seen, on=self.key, how="anti", maintain_order="left")
-        touched = pl.concat([later.before.select(self.key), later.after.select(self.key)])
-        kept = self.after.join(touched, on=self.key, how="anti", maintain_order="left")
-        return Change(self.wire, pl.concat([self.before, new]), pl.concat([kept, later.after]))
+        seen = pl.concat([self.before.select(self.key), self.new.select(self.key)])
+        was = later.before.join(seen, on=self.key, how="anti", maintain_order="left")
+        touched = pl.concat([later.before.select(self.key), later.new.select(self.key)])
+        kept = self.now.join(touched, on=self.key, how="anti", maintain_order="left")
+        return Change.between(self.wire, pl.concat([self.before, was]), pl.concat([kept, later.now]))
 
     def cells(self) -> pl.DataFrame:
         """List every value that is another one than before.
@@ -69,49 +106,35 @@ class Change:
         Returns:
             row (of the input, null where the call found the row by itself), key, column, old, new; as text.
         """
-        contract = self.wire.contract
-        before, after = self._readable(self.before), self._readable(self.after)
-        both = before.join(
-            after, on="key", how="full", coalesce=True, suffix="_new", maintain_order="left_right"
-        )
-        rows = both.with_row_index("at").with_columns(
-            was=pl.col("row").is_not_null(),
-            stays=pl.col("row_new").is_not_null(),
-            row=pl.coalesce("row_new", "row"),
-        )
-        # A row that is new or gone has a line for its key, and one for each value.
-        key = rows.filter(pl.col("was") != pl.col("stays")).select(
-            "at",
-            "row",
-            "key",
-            place=pl.lit(-1),
-            column=pl.lit(", ".join(contract.key)),
-            old=pl.when("was").then("key"),
-            new=pl.when("stays").then("key"),
-        )
-        others = [
-            rows.filter(pl.col(f"v{place}").ne_missing(pl.col(f"v{place}_new"))).select(
+        contract, names = self.wire.contract, self.wire.contract.column_names
+        pairs = [(self.before, self.after), (self.new.clear(), self.new)]
+        lines = []
+        for was, now in pairs:
+            old, new = self._readable(was, now.height), self._readable(now, now.height)
+            rows = pl.concat([old.rename(lambda n: f"{n}_old"), new], how="horizontal").with_row_index("at")
+            rows = rows.with_columns(key=pl.coalesce("key", "key_old"), row=pl.coalesce("row", "row_old"))
+            # A row that is new or gone has a line for its key, and one for each value.
+            moved = pl.all_horizontal(pl.col(f"v{names.index(n)}").is_null() for n in contract.key)
+            came = pl.all_horizontal(pl.col(f"v{names.index(n)}_old").is_null() for n in contract.key)
+            key = rows.filter(moved | came).select(
                 "at",
                 "row",
                 "key",
-                place=pl.lit(place),
-                column=pl.lit(name),
-                old=f"v{place}",
-                new=f"v{place}_new",
+                place=pl.lit(-1),
+                column=pl.lit(", ".join(contract.key)),
+                old=pl.when(~came).then("key"),
+                new=pl.when(~moved).then("key"),
             )
-            for place, name in enumerate(contract.column_names)
-            if name not in contract.key
-        ]
-        lines = pl.concat([key, *others]).sort("at", "place")
-        return (
-            lines.with_columns(row=pl.when(pl.col("row") >= 0).then("row"))
-            .select(CHANGES.names())
-            .cast(CHANGES)
-        )
+            lines.append([key, *(_cells(rows, n, i) for i, n in enumerate(names) if n not in contract.key)])
+        sorted_lines = [pl.concat(part).sort("at", "place") for part in lines]
+        row = pl.when(pl.col("row") >= 0).then("row")
+        return pl.concat(sorted_lines).with_columns(row=row).select(CHANGES.names()).cast(CHANGES)
 
-    def _readable(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Write rows for people: row, key, and the values as text."""
+    def _readable(self, rows: pl.DataFrame, height: int) -> pl.DataFrame:
+        """Write rows for people: row, key, and the values as text; as many nulls where there are none."""
         contract = self.wire.contract
+        if rows.height < height:
+            rows = rows.clear(height)
         values = self.wire.decode(rows, contract.column_names)
         texts = {name: failures.as_text(values[name]) for name in contract.column_names}
         key = pl.DataFrame([texts[name] for name in contract.key])
@@ -122,6 +145,14 @@ class Change:
                 *(text.alias(f"v{place}") for place, text in enumerate(texts.values())),
             ]
         )
+
+
+def _cells(rows: pl.DataFrame, name: str, place: int) -> pl.DataFrame:
+    """List the values of one column that are others than before."""
+    old, new = f"v{place}_old", f"v{place}"
+    return rows.filter(pl.col(old).ne_missing(pl.col(new))).select(
+        "at", "row", "key", place=pl.lit(place), column=pl.lit(name), old=old, new=new
+    )
 
 
 def combined(changes: Iterable[Change]) -> list[Change]:
@@ -155,7 +186,7 @@ def store(session: Session, ledger: Ledger, batch_id: str, changes: Sequence[Cha
     Raises:
         BulkError: the database refused.
     """
-    parts = [part for change in changes for part in _parts(change)]
+    parts = [part for change in changes for part in change.packed or _parts(change)]
     for number, part in enumerate(parts):
         row = one_row(ledger.journal.contract, {"batch_id": batch_id, "part": number, **part})
         statement = insert_sql(ledger.journal, session.backend, row)
@@ -201,11 +232,15 @@ def load(session: Session, ledger: Ledger, batch_id: str) -> list[Stored]:
     Raises:
         BulkError: the database refused.
     """
-    rows = ledger.parts(session, batch_id)
     found: dict[str, Stored] = {}
-    for table, columns, before, after in rows.select("table", "columns", "before", "after").iter_rows():
-        part = Stored(TableName.parse(table), json.loads(columns), _frame(before), _frame(after))
-        found[table] = found[table].and_more(part) if table in found else part
+    for row in ledger.parts(session, batch_id).iter_rows(named=True):
+        before, after, new = (pl.read_ipc(io.BytesIO(row[side])) for side in ("before", "after", "new"))
+        gone = after[_GONE]
+        stays = before.with_columns(after.drop(_GONE)).filter(~gone)  # what is not there is as it was before
+        part = Stored(
+            TableName.parse(row["table"]), json.loads(row["columns"]), before, pl.concat([stays, new])
+        )
+        found[row["table"]] = found[row["table"]].and_more(part) if row["table"] in found else part
     return list(found.values())
 
 
@@ -243,13 +278,20 @@ def _parts(change: Change) -> Iterable[dict[str, Any]]:
         for column in contract.columns
     ]
     names = {change.wire.short[name]: name for name in contract.column_names}
-    for start in range(0, max(change.before.height, change.after.height), _ROWS):
+    before, after, new = (
+        rows.drop("_row").rename(names) for rows in (change.before, change.after, change.new)
+    )
+    gone = after[contract.key[0]].is_null().alias(_GONE)
+    # Of a row that stays, only the columns that differ in some row are kept twice.
+    differ = [s for s in after.iter_columns() if not (s.eq_missing(before[s.name]) | gone).all()]
+    after = pl.DataFrame([*differ, gone])
+    for start in range(0, max(before.height, new.height), _ROWS):
         yield {
             "table": str(contract.name),
             "columns": json.dumps(columns),
             **{
-                side: _file(rows.slice(start, _ROWS).drop("_row").rename(names))
-                for side, rows in (("before", change.before), ("after", change.after))
+                side: _file(rows.slice(start, _ROWS))
+                for side, rows in (("before", before), ("after", after), ("new", new))
             },
         }
 
@@ -269,7 +311,3 @@ def _file(rows: pl.DataFrame) -> bytes:
     file = io.BytesIO()
     rows.write_ipc(file, compression="zstd")
     return file.getvalue()
-
-
-def _frame(file: bytes) -> pl.DataFrame:
-    return pl.read_ipc(io.BytesIO(file))

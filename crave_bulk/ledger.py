@@ -85,8 +85,9 @@ class Journal(Table):
     part: int = field(key=True)
     table: str
     columns: str = field(json=True)
-    before: pl.Binary
-    after: pl.Binary
+    before: pl.Binary  # the rows that were there
+    after: pl.Binary  # the same rows: which are gone, and the columns that differ
+    new: pl.Binary  # the rows that were not there
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +130,9 @@ class Ledger:
             try:
                 evolve.evolve(session, [self.batches.contract, self.journal.contract])
             except PermissionRefused as error:
+                said = getattr(error.__cause__, "said", error.said)
                 raise PermissionRefused(
-                    f"the table of batches {self.name!r} cannot be created: {error.said}; nothing was written: let "
+                    f"the table of batches {self.name!r} cannot be created: {said}; nothing was written: let "
                     "somebody who may create it, name another by cb.connect(url, ledger='schema.table'), or do "
                     "without by cb.connect(url, ledger=False)",
                     sqlstate=error.sqlstate,

@@ -71,8 +71,8 @@ def kind(error: BaseException) -> str:
         Its class, and the database's code where it has one.
 
     Example:
-        >>> kind(DatabaseError("Key (name)=(soup) exists", sqlstate="23505")), kind(BulkError("x"))
-        ('DatabaseError [23505]', 'BulkError')
+        >>> kind(DatabaseError("Key (name)=(soup) exists", sqlstate="23505")), kind(ValueError("soup"))
+        ('DatabaseError [23505]', 'ValueError')
     """
     code = error.sqlstate if isinstance(error, DatabaseError) else ""
     return f"{type(error).__name__} [{code}]" if code else type(error).__name__

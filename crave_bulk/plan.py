@@ -137,17 +137,17 @@ def _shown(value: Any) -> str:
 
 def _moved(planned: Change, found: Change) -> str:
     """Say how the rows that were there differ from those that are there now, if they do."""
-    for side in ("before", "after"):
-        was, now = getattr(planned, side), getattr(found, side)
-        # What a new row holds besides may be filled in by the database, which has a clock of its own.
-        names = [name for name in was.columns if name != "_row"] if side == "before" else planned.key
-        was, now = (rows.select(names).sort(planned.key) for rows in (was, now))
+    # What a new row holds besides its key may be filled in by the database, which has a clock of its own.
+    old = (planned.before.drop("_row"), found.before.drop("_row"))
+    new = (planned.new.select(planned.key), found.new.select(found.key))
+    for was, now in (old, new):
         if was.schema != now.schema:
             return "columns have other types now"
+        was, now = was.sort(planned.key), now.sort(planned.key)
         if not was.equals(now):
-            gone = was.join(now, on=names, how="anti", nulls_equal=True)
-            new = now.join(was, on=names, how="anti", nulls_equal=True)
-            return f"{max(gone.height, new.height):,} of the rows are not as they were"
+            gone = was.join(now, on=was.columns, how="anti", nulls_equal=True)
+            more = now.join(was, on=was.columns, how="anti", nulls_equal=True)
+            return f"{max(gone.height, more.height):,} of the rows are not as they were"
     return ""
 
 

@@ -311,7 +311,7 @@ def _changed(stored: Stored, wire: Wire, now: pl.DataFrame, moved: pl.DataFrame)
         chosen = frame.join(moved, on=key, how="semi", maintain_order="left")
         return chosen.rename(wire.short).with_columns(_row=pl.lit(-1, dtype=pl.Int64))
 
-    cells = journal.Change(wire, rows(stored.after), rows(now)).cells()
+    cells = journal.Change.between(wire, rows(stored.after), rows(now)).cells()
     return cells.select(pl.lit(str(stored.table)).alias("table"), "key", "column", written="old", found="new")
 
 

@@ -134,15 +134,16 @@ def test_each_verb_is_one_statement(notes: cb.Database) -> None:
     seen: list[str] = []
     notes.trace(seen.append)
     calls: list[Any] = [
-        lambda: notes.update_where(Notes, {"text": "z"}, "id = 1"),
-        lambda: notes.delete_where(Notes, "id = 1"),
-        lambda: notes.restore_where(Notes, "id = 1"),
-        lambda: notes.delete_where(Notes, "id = 1", hard=True),
+        lambda: notes.update_where(Notes, {"text": "z"}, "id = 1", undo=False),
+        lambda: notes.delete_where(Notes, "id = 1", undo=False),
+        lambda: notes.restore_where(Notes, "id = 1", undo=False),
+        lambda: notes.delete_where(Notes, "id = 1", hard=True, undo=False),
     ]
     for call in calls:
         seen.clear()
         assert call().counts["input"] == 2
-        assert [s.split()[0] for s in seen] == ["BEGIN", seen[1].split()[0], "COMMIT"]
+        assert [s.split()[0] for s in seen] == ["BEGIN", seen[1].split()[0], "INSERT", "COMMIT"]
+        assert seen[2].startswith('INSERT INTO "crave_bulk_batches"')
 
 
 def test_delete_where_removes_where_nothing_marks(staff: cb.Database) -> None:

@@ -224,7 +224,7 @@ def test_a_statement_that_no_row_can_mend_is_not_split(server_db: cb.Database) -
     server_db.trace(seen.append)
     with pytest.raises(cb.DatabaseError, match="closed"):
         server_db.insert("t", pl.DataFrame({"id": range(100)}), on_reject="keep")
-    assert len(seen) < 25
+    assert len(seen) < 45  # of which a dozen create the ledger
 
 
 def test_row_level_security_refuses_rows(server_db: cb.Database, databases: dict[str, str]) -> None:
@@ -241,6 +241,7 @@ def test_row_level_security_refuses_rows(server_db: cb.Database, databases: dict
         ):
             session.execute(statement)
         session.execute("SET ROLE crave_bulk_ann")
+        server_db.ledger = None  # which ann may not create
         try:
             frame = pl.DataFrame({"id": [1, 2, 3], "owner": ["ann", "bob", "ann"]})
             report = server_db.upsert("notes", frame, on_reject="keep")

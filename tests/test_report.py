@@ -46,7 +46,7 @@ def test_the_card_escapes_what_rows_hold() -> None:
 def test_timings_cover_the_call() -> None:
     report = examples.report()
     assert report.timings.columns == ["batch", "phase", "seconds", "rows"]
-    assert report.timings["phase"].to_list() == ["validate", "dedupe", "stage", "merge", "report"]
+    assert report.timings["phase"].to_list() == ["validate", "dedupe", "stage", "merge", "ledger", "report"]
     assert 0.5 * report.seconds <= report.timings["seconds"].sum() <= report.seconds
     assert report.rows_per_second == pytest.approx(3 / report.seconds)
 
@@ -56,7 +56,7 @@ def test_the_chart_has_a_bar_a_batch() -> None:
     assert isinstance(figure, Figure)
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["1. upsert foods"]
-    assert len(axes.patches) == 5
+    assert len(axes.patches) == 6
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.0004, "0 ms"), (0.9, "900 ms"), (61, "61.0 s")])

@@ -210,8 +210,9 @@ class Backend(ABC):
             name: the table.
 
         Returns:
-            Two SQL expressions in a select list: ``watched``, whether triggers or rules may skip
-            rows without an error, and ``deferred``, whether constraints are checked at the commit.
+            SQL expressions in a select list: ``watched``, whether triggers or rules may skip rows without
+            an error; ``triggers``, whether there are any, which may change rows once more; and ``deferred``,
+            whether constraints are checked at the commit.
         """
 
     @abstractmethod

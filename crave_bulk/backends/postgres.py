@@ -259,6 +259,7 @@ class Postgres(Backend):
             f"(SELECT c.relrowsecurity OR c.relhasrules OR EXISTS (SELECT 1 FROM pg_trigger AS g "
             f"WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgtype & {_BEFORE_ROW} = {_BEFORE_ROW}) "
             f"FROM pg_class AS c WHERE c.oid = {table}::regclass) AS watched, "
+            f"EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = {table}::regclass AND NOT tgisinternal) AS triggers, "
             f"EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = {table}::regclass AND tginitdeferred) AS deferred"
         )
 

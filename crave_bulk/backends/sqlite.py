@@ -349,10 +349,8 @@ class SQLite(Backend):
             The select list; a deferred reference cannot be checked before the commit here.
         """
         table = sql.literal(self.table(name)[1:-1].replace('""', '"'))
-        return (
-            "EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = "
-            f"{table} COLLATE NOCASE) AS watched, false AS deferred"
-        )
+        any_trigger = f"EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = {table} COLLATE NOCASE)"
+        return f"{any_trigger} AS watched, {any_trigger} AS triggers, false AS deferred"
 
     def merge(self, parts: MergeParts) -> str:
         """Write the merge; which rows are new is known from before, as the write lock is held.

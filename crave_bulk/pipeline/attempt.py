@@ -13,6 +13,7 @@ from crave_bulk.pipeline.checks import Checks
 from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.combine import VALUE
 from crave_bulk.pipeline.constraints import Settled, key_values
+from crave_bulk.pipeline.images import Expected
 from crave_bulk.pipeline.job import Job, Others
 from crave_bulk.pipeline.stage import STAGE, without
 from crave_bulk.pipeline.staging import Staging
@@ -30,6 +31,9 @@ class Attempt:
         session = self.session = turn.session
         self.images = turn.images(job.wire)
         verdict.changes = self.images.changes if self.images else []
+        self._held: pl.DataFrame | None = (
+            None  # the rows that may be changed, as the comparison has read them
+        )
         self.wire = job.wire
         self.key = job.wire.shorts(job.wire.contract.key)
         self.inserts = job.kind == "insert"
@@ -40,6 +44,7 @@ class Attempt:
         facts = session.fetch(
             f"SELECT EXISTS (SELECT 1 FROM {self.wire.target}) AS some, {session.backend.facts(self.wire.contract.name)}"
         )
+        self.triggers = bool(facts["triggers"][0])
         self.first = not facts["some"][0]  # the target is empty: there is nothing to compare with
         self.writer = Writer(
             session,
@@ -172,10 +177,11 @@ class Attempt:
             gone |= refused
         before = self._before(candidates)
         final = self._final(candidates, settled)
+        expected = self._expect(before, final, settled)
         with self.clock.phase("merge", final.height):
             written, errors = self.writer.run(final, waves=bool(settled.waves))
             errors |= self.accounts.skipped(final, written, errors)
-        self._after(before, final, written)
+        self._after(before, final, written, expected)
         again = self._again(rows, live, settled, errors)
         later = {row for part in again for row in part["_row"]}
         with self.clock.phase("report", rows.height):
@@ -189,19 +195,42 @@ class Attempt:
         return again
 
     def _before(self, candidates: pl.DataFrame) -> pl.DataFrame | None:
-        """Read what stands in the table for the rows that may be written."""
-        if self.images is None:
-            return None
+        """Read what stands in the table for the rows that may be written, where somebody wants it."""
+        if self.images is None or self._held is not None:
+            return self._held
+        if self.inserts or (candidates["mask"] == -1).all():
+            return self.images.none()
         with self.clock.phase("ledger", candidates.height):
-            exist = not self.inserts and (candidates["mask"] != -1).any()
-            return self.images.before() if exist else self.images.none()
+            return self.images.before(staged="s.wave IS NOT NULL")
 
-    def _after(self, before: pl.DataFrame | None, final: pl.DataFrame, written: pl.DataFrame) -> None:
-        """Read what stands there now for those that were."""
-        if self.images is not None and before is not None:
-            with self.clock.phase("ledger", written.height):
-                rows = final.select("_row", *self.key).join(written, on="_row", maintain_order="left")
-                self.images.written(before, rows, remain=self.job.kind != "delete")
+    def _expect(self, before: pl.DataFrame | None, final: pl.DataFrame, settled: Settled) -> Expected | None:
+        """Work out what stands there after the merge, where nothing but the merge can have a say in it."""
+        images, columns = self.images, self.job.columns
+        if images is None or before is None or not final.height or self.job.kind == "delete":
+            return None
+        every = len(columns.insert) == len(images.names) or not (final["mask"] == -1).any()
+        if not (every and images.complete) or settled.waves or self.triggers:
+            return None
+        return images.expect(before, final, columns.update)
+
+    def _after(
+        self,
+        before: pl.DataFrame | None,
+        final: pl.DataFrame,
+        written: pl.DataFrame,
+        expected: Expected | None,
+    ) -> None:
+        """Find out what stands there now for the rows that were written."""
+        if self.images is None or before is None:
+            return
+        with self.clock.phase("ledger", written.height):
+            if expected is not None and self.images.known(expected, written):
+                return
+            rows = final.select("_row", *self.key).join(written, on="_row", maintain_order="left")
+            if self.job.kind == "delete":
+                self.images.gone(before, rows)
+            else:
+                self.images.written(before, rows)
 
     def _again(
         self,
@@ -280,6 +309,7 @@ class Attempt:
 
     def _stage_and_compare(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Add ``mask``: -1 for a row that is new, 0 for one that changes nothing, else what differs."""
+        self._held = None
         if not rows.height:
             return rows.with_columns(mask=pl.lit(0, dtype=pl.Int64))
         if self.first:
@@ -304,7 +334,13 @@ class Attempt:
             self._refuse_taken(taken)
             return rows.with_columns(mask=there.cast(pl.Int64) - 1)
         alive = self.wire.alive("t") if self.job.kind == "update" else "true"
-        rows = dedupe.changes(self.session, self.wire, rows, self.job.columns.compare, alive)
+        compare = self.job.columns.compare
+        if self.images is None or self.session.backend.concurrent:
+            rows = dedupe.changes(self.session, self.wire, rows, compare, alive)
+        else:  # nobody else writes, so what is read now is what stands there until the merge
+            rows, self._held = dedupe.changes_and_held(
+                self.session, self.wire, rows, compare, alive, self.images.wire
+            )
         if len(self.made):
             # A key that was made is for a new row, even where a sequence lags behind the table.
             taken = rows.filter(pl.col("_row").is_in(self.made.implode()) & (pl.col("mask") != -1))["_row"]

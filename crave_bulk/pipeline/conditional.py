@@ -117,7 +117,9 @@ def execute(
         )
         if statement.remain and rows.height:
             staging.put(rows.drop("inserted").with_columns(wave=pl.lit(0, dtype=pl.Int32)))
-        images.written(before, rows, remain=statement.remain, numbered=False)
+            images.written(before, rows, numbered=False)
+        elif rows.height:
+            images.gone(before, rows, numbered=False)
     return wire.decode(found, key)
 
 

@@ -35,16 +35,17 @@ def bit(number: int) -> int:
     return 1 << number % _BITS
 
 
-def changes_sql(wire: Wire, compare: Sequence[str], alive: str = "true") -> str:
+def changes_sql(wire: Wire, compare: Sequence[str], alive: str = "true", held: str = "") -> str:
     """Ask which staged rows are new, or differ from the row of their key.
 
     Args:
         wire: the table.
         compare: the columns that an upsert would change.
         alive: a condition that a row of the target must meet, or it counts as not there.
+        held: columns of the target, as ``t``, that are wanted as well.
 
     Returns:
-        A query: ``_row`` and ``mask``, -1 for a new row, else the bits of the columns that differ.
+        A query: ``_row`` and ``mask``, -1 for a new row, else the bits of the columns that differ; and `held`.
 
     Example:
         >>> import crave_bulk as cb
@@ -60,7 +61,7 @@ def changes_sql(wire: Wire, compare: Sequence[str], alive: str = "true") -> str:
     bits = " + ".join(_flag(wire, name, bit(i), compare[:i]) for i, name in enumerate(compare)) or "0"
     staged = wire.staged([*key, *compare], STAGE, extra=["s._row"])
     return (
-        f"SELECT * FROM (SELECT s._row, CASE WHEN t.{quote(key[0])} IS NULL THEN -1\nELSE {bits} END AS mask\n"
+        f"SELECT * FROM (SELECT s._row, CASE WHEN t.{quote(key[0])} IS NULL THEN -1\nELSE {bits} END AS mask{held and ', ' + held}\n"
         f"FROM ({staged}) AS s\n"
         f"LEFT JOIN {wire.target} AS t ON {wire.equal(key, 't', 's')} AND {alive}) AS changes WHERE mask <> 0"
     )
@@ -146,6 +147,35 @@ def changes(
         columns that differ.
     """
     found = session.fetch(changes_sql(wire, compare, alive)).cast({"_row": pl.Int64, "mask": pl.Int64})
+    return _masked(rows, found)
+
+
+def changes_and_held(
+    session: Session, wire: Wire, rows: pl.DataFrame, compare: Sequence[str], alive: str, whole: Wire
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Find what an upsert would do, and read the rows that it would change on the way.
+
+    Args:
+        session: the connection, with `rows` staged.
+        wire: the table.
+        rows: ``_row`` and the short columns.
+        compare: the columns that an upsert would change.
+        alive: a condition that a row of the target must meet, or it counts as not there.
+        whole: all columns of the table.
+
+    Returns:
+        As `changes`; and the short columns of each row that would change, each key once.
+    """
+    names = whole.contract.column_names
+    query = changes_sql(wire, compare, alive, whole.read(names))
+    found = whole.fetch(session, query, names, numbers=["_row", "mask"])
+    held = found.filter(pl.col("mask") > 0).drop("_row", "mask")
+    key = wire.shorts(wire.contract.key)
+    return _masked(rows, found), held.unique(key, maintain_order=True) if held.height else held
+
+
+def _masked(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """Give each row its mask; those that were not found change nothing."""
     found = found.filter(pl.col("_row") <= rows["_row"][-1])  # rows are in input order
     masks = pl.repeat(0, int(rows["_row"][-1]) + 1, dtype=pl.Int64, eager=True)
     return rows.with_columns(mask=masks.scatter(found["_row"], found["mask"]).gather(rows["_row"]))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import polars as pl
 
 from crave_bulk.journal import Change
-from crave_bulk.pipeline import dedupe
 from crave_bulk.pipeline.stage import STAGE, Wire
 from crave_bulk.pipeline.write import Raced
 from crave_bulk.session import Session
@@ -15,30 +16,38 @@ from crave_bulk.sql import quote_all
 
 
 class Images:
-    """The rows that one batch changes.
+    """The rows of one table that a batch changes.
 
     Args:
         session: the connection, in the transaction of the batch.
         wire: the table; what it does not say of the table's columns is read from the catalog.
 
     Attributes:
+        wire: all columns of the table that can be written.
+        complete: the declaration has all of them, so that a row that was written is known without reading it.
         changes: what was changed so far, in order.
     """
 
     def __init__(self, session: Session, wire: Wire) -> None:
         self.session, self.wire = session, whole(session, wire)
+        self.complete = self.wire is wire and not any(column.sql_type for column in wire.contract.columns)
         self.changes: list[Change] = []
         self.key = self.wire.shorts(self.wire.contract.key)
         self.names = self.wire.contract.column_names
+        self.columns = self.wire.shorts(self.names)
 
-    def before(self) -> pl.DataFrame:
+    # -- before --
+
+    def before(self, *, staged: str = "true") -> pl.DataFrame:
         """Read the rows that exist for the staged keys, and keep others from changing them.
+
+        Args:
+            staged: which of the staged rows, as ``s``; each key once.
 
         Returns:
             The short columns.
         """
-        lock = self.session.backend.lock_rows.format(quote_all(self.wire.contract.key, "t."))
-        return self.wire.fetch(self.session, dedupe.kept_sql(self.wire, self.names, lock), self.names)
+        return self.wire.fetch(self.session, before_sql(self.wire, self._lock, staged), self.names)
 
     def before_where(self, where: str, parameters: pl.DataFrame | None) -> pl.DataFrame:
         """Read the rows that meet a condition, and keep others from changing them.
@@ -50,46 +59,137 @@ class Images:
         Returns:
             The short columns.
         """
-        lock = self.session.backend.lock_rows.format(quote_all(self.wire.contract.key, "t."))
-        query = f"SELECT {self.wire.read(self.names)} FROM {self.wire.target} AS t WHERE {where}{lock}"
+        query = f"SELECT {self.wire.read(self.names)} FROM {self.wire.target} AS t WHERE {where}{self._lock}"
         return self.wire.fetch(self.session, query, self.names, parameters=parameters)
+
+    @property
+    def _lock(self) -> str:
+        return self.session.backend.lock_rows.format(quote_all(self.wire.contract.key, "t."))
 
     def none(self) -> pl.DataFrame:
         """Make a frame of no rows."""
         return pl.DataFrame(schema={self.wire.short[n]: self.wire.codecs[n].wire for n in self.names})
 
-    def written(
-        self, before: pl.DataFrame, rows: pl.DataFrame, *, remain: bool = True, numbered: bool = True
-    ) -> None:
-        """Read the rows that were written as they are now.
+    # -- after --
+
+    def written(self, before: pl.DataFrame, rows: pl.DataFrame, *, numbered: bool = True) -> None:
+        """Read the staged rows that were written as they are now.
 
         Args:
             before: what stood there.
-            rows: ``_row``, ``inserted`` and the short columns of the key, of each that was written; staged
-                where they remain.
-            remain: they are still there, rather than deleted.
+            rows: ``_row``, ``inserted`` and the short columns of the key, of each that was written.
             numbered: ``_row`` is the number of an input row; else the call has found the rows by itself.
 
         Raises:
             Raced: a row was changed that was not there when the others were read.
         """
-        if not rows.height:
-            return
-        keys = rows.select("_row", *self.key)
-        late = rows.filter(~pl.col("inserted")).join(before, on=self.key, how="anti")
-        if late.join(rows.filter("inserted"), on=self.key, how="anti").height:
+        if rows.height:
+            last, was = self._touched(before, rows)
+            now = self.wire.fetch(self.session, after_sql(self.wire), self.names, numbers=["_row"])
+            now = now.join(last.select("_row"), on="_row", how="semi", maintain_order="left")
+            self._add(Change.between(self.wire, was, now), numbered)
+
+    def expect(self, before: pl.DataFrame, rows: pl.DataFrame, update: list[str]) -> Expected:
+        """Prepare for what a merge is about to do, while the database is doing it.
+
+        Args:
+            before: what stands there.
+            rows: ``_row``, ``mask`` and all short columns of each row that is to be written; each key once,
+                and of a new row every column.
+            update: the columns that an existing row takes over.
+
+        Returns:
+            What `known` takes where it came as expected.
+        """
+        rows = rows.with_columns(inserted=pl.col("mask") == -1)
+        return Expected(rows.select("_row", "inserted"), lambda: self._change(before, rows, update))
+
+    def known(self, expected: Expected, written: pl.DataFrame) -> bool:
+        """Take the rows for what they were to become, if the database wrote just these.
+
+        Args:
+            expected: from `expect`.
+            written: ``_row`` and ``inserted`` of each row that was written.
+
+        Returns:
+            Whether it did.
+        """
+        change = expected.result()
+        if change is None or not expected.rows.sort("_row").equals(written.sort("_row")):
+            return False
+        self.changes.append(change)
+        return True
+
+    def _change(self, before: pl.DataFrame, rows: pl.DataFrame, update: list[str]) -> Change:
+        _, was = self._touched(before, rows)
+        taken = rows.select("_row", *self.wire.shorts(update))
+        now = was.drop(taken.columns[1:]).join(taken, on="_row", how="left", maintain_order="left")
+        columns = ["_row", *self.columns]
+        return Change(self.wire, was, now.select(columns), rows.filter("inserted").select(columns)).pack()
+
+    def gone(self, before: pl.DataFrame, rows: pl.DataFrame, *, numbered: bool = True) -> None:
+        """Take rows as deleted.
+
+        Args:
+            before: what stood there.
+            rows: ``_row``, ``inserted`` and the short columns of the key, of each that was deleted.
+            numbered: as for `written`.
+
+        Raises:
+            Raced: a row was deleted that was not there when the others were read.
+        """
+        if rows.height:
+            _, was = self._touched(before, rows)
+            self._add(Change(self.wire, was, was.clear(was.height), was.clear()), numbered)
+
+    def _touched(self, before: pl.DataFrame, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Select the last row of each key, and what stood there for it."""
+        last = rows.select("_row", "inserted", *self.key)
+        if len(last) > last.select(pl.struct(self.key).n_unique()).item():
+            last = last.unique(self.key, keep="last", maintain_order=True)
+        was = last.join(before, on=self.key, how="inner", maintain_order="left").drop("inserted")
+        late = last.filter(~pl.col("inserted")).height - was.height
+        if (
+            late > 0
+            and last.filter(~pl.col("inserted"))
+            .join(before, on=self.key, how="anti")
+            .join(rows.filter("inserted"), on=self.key, how="anti")
+            .height
+        ):
             raise Raced
-        keys = keys.unique(self.key, keep="last", maintain_order=True)
-        was = before.join(keys, on=self.key, how="inner", maintain_order="left").select(
-            "_row", *before.columns
-        )
-        now = was.clear()
-        if remain:
-            found = self.wire.fetch(self.session, after_sql(self.wire), self.names, numbered=True)
-            now = found.join(keys.select("_row"), on="_row", how="semi", maintain_order="left")
+        return last, was.select("_row", *self.columns)
+
+    def _add(self, change: Change, numbered: bool) -> None:
         if not numbered:
-            was, now = (part.with_columns(_row=pl.lit(-1, dtype=pl.Int64)) for part in (was, now))
-        self.changes.append(Change(self.wire, was, now))
+            before, after, new = (
+                part.with_columns(_row=pl.lit(-1, dtype=pl.Int64))
+                for part in (change.before, change.after, change.new)
+            )
+            change = Change(change.wire, before, after, new)
+        self.changes.append(change)
+
+
+class Expected:
+    """What a merge is expected to do, worked out in another thread meanwhile.
+
+    Args:
+        rows: ``_row`` and ``inserted`` of each row that is to be written.
+        work: makes the change that comes of it.
+    """
+
+    def __init__(self, rows: pl.DataFrame, work: Callable[[], Change]) -> None:
+        self.rows = rows
+        self._thread = ThreadPoolExecutor(1, "crave_bulk-journal")
+        self._work = self._thread.submit(work)
+
+    def result(self) -> Change | None:
+        """Wait for the change; None where a row is not there that should be."""
+        try:
+            return self._work.result()
+        except Raced:
+            return None
+        finally:
+            self._thread.shutdown()
 
 
 def whole(session: Session, wire: Wire) -> Wire:
@@ -114,6 +214,24 @@ def whole(session: Session, wire: Wire) -> Wire:
     whole = wire.over(replace(contract, columns=known))
     written = tuple(column for column in known if not column.generated)
     return whole.only(written)
+
+
+def before_sql(wire: Wire, lock: str, staged: str) -> str:
+    """Ask what stands in the table for the staged keys.
+
+    Args:
+        wire: all columns of the table.
+        lock: what keeps other writers from the rows until the end of the transaction.
+        staged: which of the staged rows, as ``s``; each key once.
+
+    Returns:
+        A query over the short columns.
+    """
+    key = wire.contract.key
+    return (
+        f"SELECT {wire.read(wire.contract.column_names)} FROM {wire.target} AS t\n"
+        f"JOIN ({wire.staged(key, STAGE, staged)}) AS s ON {wire.equal(key, 't', 's')}{lock}"
+    )
 
 
 def after_sql(wire: Wire) -> str:

@@ -55,7 +55,7 @@ def by_unique(session: Session, wire: Wire, rows: pl.DataFrame, on: Sequence[str
         The rows with their keys, and ``fresh``: 1 where the key is the row's own.
     """
     key = wire.shorts(wire.contract.key)
-    found = wire.fetch(session, holders_sql(wire, on), wire.contract.key, numbered=True)
+    found = wire.fetch(session, holders_sql(wire, on), wire.contract.key, numbers=["_row"])
     found = found.select("_row", *(pl.col(name).alias(f"{name}_held") for name in key), held=True)
     rows = rows.join(found, on="_row", how="left", maintain_order="left")
     values = wire.shorts(on)

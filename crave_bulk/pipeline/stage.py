@@ -96,7 +96,7 @@ class Wire:
         query: str,
         names: Sequence[str],
         *,
-        numbered: bool = False,
+        numbers: Sequence[str] = (),
         parameters: pl.DataFrame | None = None,
     ) -> pl.DataFrame:
         """Run a query over columns of the table, and bring them to the wire's dtypes.
@@ -105,17 +105,17 @@ class Wire:
             session: the connection.
             query: selects the short columns of `names`, in their order, as `read` writes them.
             names: columns of the contract.
-            numbered: the query selects ``_row`` before them.
+            numbers: what the query selects before them, such as ``_row``: 64-bit integers.
             parameters: the values that the query binds.
 
         Returns:
-            The short columns in the dtypes of `encode`, after ``_row`` where there is one.
+            `numbers`, and the short columns in the dtypes of `encode`.
         """
-        number: list[pl.DataType] = [pl.Int64()] if numbered else []
-        typed = session.backend.typed(query, number + [self.codecs[name].wire for name in names])
+        dtypes: list[pl.DataType] = [pl.Int64()] * len(numbers)
+        typed = session.backend.typed(query, dtypes + [self.codecs[name].wire for name in names])
         fetched = session.fetch(typed or query, parameters).slice(0 if typed is None else 1)
-        fetched.columns = [*(["_row"] if numbered else []), *self.shorts(names)]
-        return self.from_wire(fetched, names).cast({"_row": pl.Int64} if numbered else {})
+        fetched.columns = [*numbers, *self.shorts(names)]
+        return self.from_wire(fetched, names).cast(dict.fromkeys(numbers, pl.Int64))
 
     def from_wire(self, fetched: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
         """Bring short columns to the wire's dtypes, where the driver gave others.

@@ -178,7 +178,9 @@ class Batch:
         if self._agrees:
             self._agrees(Plan(self._report(work, verdict, committed=True), changes, None))
         if book is not None:
-            with work.clock.phase("ledger", sum(change.after.height for change in changes)):
+            with work.clock.phase(
+                "ledger", sum(change.before.height + change.new.height for change in changes)
+            ):
                 if keeps:
                     journal.store(session, book, self.id, changes)
         report = self._report(work, verdict, committed=True)

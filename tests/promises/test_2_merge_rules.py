@@ -128,7 +128,7 @@ def call(db: cb.Database, verb: str, rows: list[dict[str, Any]], without: set[st
     frame = pl.DataFrame(rows, schema={name: kind for name, kind in SCHEMA.items() if name not in without})
     if verb == "update":
         return db.update(Merged, frame, on_reject="keep")
-    return db.upsert(Merged, frame, newer="at" if verb == "newer" else None, on_reject="keep")
+    return db.upsert(Merged, frame, newer="at" if verb == "newer" else None, on_reject="keep", once=False)
 
 
 def wipe(db: cb.Database) -> None:

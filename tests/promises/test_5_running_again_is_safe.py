@@ -67,6 +67,7 @@ def test_a_constraint_that_no_race_can_break_is_not_tried_again(server_db: cb.Da
     server_db.create(Foods)
     with server_db.session() as session:
         session.execute("ALTER TABLE foods ADD CHECK (food_id < 100)")
+    server_db.upsert(Foods, foods(0, "creates the ledger"))
     seen: list[str] = []
     server_db.trace(seen.append)
     with pytest.raises(cb.RejectedRows, match="check constraint"):
