@@ -203,6 +203,18 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def cascades_sql(self, name: TableName) -> str:
+        """Ask which references pass a deletion on to the rows that point, in other tables or in the table itself.
+
+        Args:
+            name: the table.
+
+        Returns:
+            A query: ``found``, a JSON list of ``schema``, ``table``, ``columns``, ``targets``, and
+            ``deletes``, false where they are set to NULL or a default.
+        """
+
+    @abstractmethod
     def facts(self, name: TableName) -> str:
         """Write what a batch has to know of its table.
 

@@ -15,7 +15,7 @@ from crave_bulk.backends import catalog, postgres_catalog, postgres_ddl, postgre
 from crave_bulk.backends.base import Backend, MergeParts, Phrases, differs, on_conflict_merge
 from crave_bulk.backends.codec import Codec
 from crave_bulk.backends.ddl import Alteration, Missing
-from crave_bulk.backends.postgres_constraints import constraints_sql, dependents_sql
+from crave_bulk.backends.postgres_constraints import cascades_sql, constraints_sql, dependents_sql
 from crave_bulk.errors import BulkError, ConnectionFailed, ContractError, database_error
 from crave_bulk.table import Column, Contract, TableName
 
@@ -244,6 +244,17 @@ class Postgres(Backend):
             A query: ``found``, a JSON list.
         """
         return dependents_sql(self.table(name))
+
+    def cascades_sql(self, name: TableName) -> str:
+        """Ask which references of other tables pass a deletion on.
+
+        Args:
+            name: the table.
+
+        Returns:
+            A query: ``found``, a JSON list.
+        """
+        return cascades_sql(self.table(name))
 
     def facts(self, name: TableName) -> str:
         """Write what a batch has to know of its table.

@@ -41,11 +41,27 @@ def dependents_sql(table: str) -> str:
     Returns:
         A query: ``found``, a JSON list of ``schema``, ``table``, ``columns`` and ``targets``.
     """
+    return _references_sql(table, "f.conrelid <> f.confrelid AND f.confdeltype IN ('a', 'r')")
+
+
+def cascades_sql(table: str) -> str:
+    """Ask which references point at a table and change or delete their rows when their parents are deleted.
+
+    Args:
+        table: its quoted name.
+
+    Returns:
+        A query: ``found``, a JSON list as of `dependents_sql`, with ``deletes``.
+    """
+    return _references_sql(table, "f.confdeltype IN ('c', 'n', 'd')")
+
+
+def _references_sql(table: str, which: str) -> str:
     oid = f"{sql.literal(table)}::regclass"
     columns = _NAMES.format(keys="f.conkey", table="f.conrelid")
     targets = _NAMES.format(keys="f.confkey", table="f.confrelid")
     return f"""SELECT coalesce(json_agg(json_build_object('schema', n.nspname, 'table', c.relname, 'columns', {columns},
-  'targets', {targets}) ORDER BY f.oid), '[]')::text AS found
+  'targets', {targets}, 'deletes', f.confdeltype = 'c') ORDER BY f.oid), '[]')::text AS found
 FROM pg_catalog.pg_constraint AS f JOIN pg_catalog.pg_class AS c ON c.oid = f.conrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE f.confrelid = {oid} AND f.conrelid <> f.confrelid AND f.contype = 'f' AND f.confdeltype IN ('a', 'r') AND f.conparentid = 0"""
+WHERE f.confrelid = {oid} AND f.contype = 'f' AND f.conparentid = 0 AND {which}"""

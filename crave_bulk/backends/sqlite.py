@@ -328,15 +328,32 @@ class SQLite(Backend):
         Returns:
             A query: ``found``, a JSON list.
         """
-        table = sql.literal(self.table(name)[1:-1].replace('""', '"'))
+        own = f"AND m.name <> {self._literal(name)} COLLATE NOCASE "
+        return self._references_sql(name, f"{own}AND f.on_delete IN ('NO ACTION', 'RESTRICT')")
+
+    def cascades_sql(self, name: TableName) -> str:
+        """Ask which references pass a deletion on to the rows that point.
+
+        Args:
+            name: the table.
+
+        Returns:
+            A query: ``found``, a JSON list.
+        """
+        return self._references_sql(name, "AND f.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT')")
+
+    def _literal(self, name: TableName) -> str:
+        return sql.literal(self.table(name)[1:-1].replace('""', '"'))
+
+    def _references_sql(self, name: TableName, which: str) -> str:
+        table = self._literal(name)
         key = f"(SELECT p.name FROM pragma_table_info({table}) AS p WHERE p.pk = f.seq + 1)"
         return (
             "SELECT coalesce(json_group_array(json(part)), '[]') AS found FROM (SELECT json_object('schema', NULL, "
             "'table', m.name, 'columns', json_group_array(f.\"from\"), 'targets', "
-            f'json_group_array(coalesce(f."to", {key}))) AS part\n'
-            "FROM sqlite_master AS m JOIN pragma_foreign_key_list(m.name) AS f\n"
-            f"WHERE m.type = 'table' AND f.\"table\" = {table} COLLATE NOCASE AND m.name <> {table} COLLATE NOCASE "
-            "AND f.on_delete IN ('NO ACTION', 'RESTRICT') GROUP BY m.name, f.id)"
+            f"json_group_array(coalesce(f.\"to\", {key})), 'deletes', json(iif(f.on_delete = 'CASCADE', 'true', 'false'))"
+            ") AS part\nFROM sqlite_master AS m JOIN pragma_foreign_key_list(m.name) AS f\n"
+            f"WHERE m.type = 'table' AND f.\"table\" = {table} COLLATE NOCASE {which} GROUP BY m.name, f.id)"
         )
 
     def facts(self, name: TableName) -> str:
@@ -348,7 +365,7 @@ class SQLite(Backend):
         Returns:
             The select list; a deferred reference cannot be checked before the commit here.
         """
-        table = sql.literal(self.table(name)[1:-1].replace('""', '"'))
+        table = self._literal(name)
         any_trigger = f"EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = {table} COLLATE NOCASE)"
         return f"{any_trigger} AS watched, {any_trigger} AS triggers, false AS deferred"
 

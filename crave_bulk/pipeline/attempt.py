@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from crave_bulk.errors import ConstraintViolated, DatabaseError
+from crave_bulk.errors import ConstraintViolated, ContractError, DatabaseError
 from crave_bulk.pipeline import combine, conditional, dedupe, reasons, resolve
 from crave_bulk.pipeline.accounts import Accounts
 from crave_bulk.pipeline.checks import Checks
@@ -28,7 +28,8 @@ class Attempt:
 
     def __init__(self, turn: Turn, job: Job, verdict: Verdict, clock: Clock) -> None:
         self.job, self.verdict, self.clock = job, verdict, clock
-        session = self.session = turn.session
+        self.turn, session = turn, turn.session
+        self.session = session
         self.images = turn.images(job.wire)
         verdict.changes = self.images.changes if self.images else []
         self._held: pl.DataFrame | None = (
@@ -100,7 +101,9 @@ class Attempt:
         statement = conditional.deletion(self.wire, backend, others.within, absent, hard=others.hard)
         try:
             with self.clock.phase("merge", self.job.frame.height), self.session.atomic():
-                found = conditional.execute(self.session, self.wire, statement, self.images, self.staging)
+                found = conditional.execute(
+                    self.turn, self.wire, statement, self.images, self.staging, self.verdict
+                )
         except ConstraintViolated as error:
             if late:
                 raise ConstraintViolated(
@@ -201,7 +204,20 @@ class Attempt:
         if self.inserts or (candidates["mask"] == -1).all():
             return self.images.none()
         with self.clock.phase("ledger", candidates.height):
-            return self.images.before(staged="s.wave IS NOT NULL")
+            try:
+                before = self.images.before(staged="s.wave IS NOT NULL")
+                if self.job.kind == "delete":
+                    self.images.take_along(before)
+                return before
+            except ContractError as error:
+                self._unkept(error)
+                return None
+
+    def _unkept(self, error: ContractError) -> None:
+        """Go on without the rows as they were, which cannot be read into a frame."""
+        if self.turn.must:
+            raise error
+        self.verdict.unkept, self.images = str(error), None
 
     def _expect(self, before: pl.DataFrame | None, final: pl.DataFrame, settled: Settled) -> Expected | None:
         """Work out what stands there after the merge, where nothing but the merge can have a say in it."""
@@ -335,12 +351,8 @@ class Attempt:
             return rows.with_columns(mask=there.cast(pl.Int64) - 1)
         alive = self.wire.alive("t") if self.job.kind == "update" else "true"
         compare = self.job.columns.compare
-        if self.images is None or self.session.backend.concurrent:
-            rows = dedupe.changes(self.session, self.wire, rows, compare, alive)
-        else:  # nobody else writes, so what is read now is what stands there until the merge
-            rows, self._held = dedupe.changes_and_held(
-                self.session, self.wire, rows, compare, alive, self.images.wire
-            )
+        held = self._changes_and_held(rows, alive)
+        rows = dedupe.changes(self.session, self.wire, rows, compare, alive) if held is None else held
         if len(self.made):
             # A key that was made is for a new row, even where a sequence lags behind the table.
             taken = rows.filter(pl.col("_row").is_in(self.made.implode()) & (pl.col("mask") != -1))["_row"]
@@ -348,6 +360,19 @@ class Attempt:
                 self._refuse_taken(taken)
                 rows = without(rows, set(taken))
                 self.staging.put(self._in_waves(rows, Settled()))
+        return rows
+
+    def _changes_and_held(self, rows: pl.DataFrame, alive: str) -> pl.DataFrame | None:
+        """Read the rows that change while comparing, where nobody else writes until the merge."""
+        if self.images is None or self.session.backend.concurrent:
+            return None
+        try:
+            rows, self._held = dedupe.changes_and_held(
+                self.session, self.wire, rows, self.job.columns.compare, alive, self.images.wire
+            )
+        except ContractError as error:
+            self._unkept(error)
+            return None
         return rows
 
     def _refuse_taken(self, rows: pl.Series) -> None:

@@ -23,7 +23,6 @@ from crave_bulk.pipeline.verdict import Verdict
 from crave_bulk.pipeline.work import Turn, Work
 from crave_bulk.report import OUTCOME
 from crave_bulk.scalar import to_series
-from crave_bulk.session import Session
 from crave_bulk.sql import quote
 from crave_bulk.table import Column, Contract
 from crave_bulk.where import Where, compile_wanted
@@ -70,7 +69,7 @@ class ConditionWork(Work):
         staging = Staging(turn.session, self.clock, self.wire.shorts(self.contract.key))
         verdict, images = Verdict.over(0), turn.images(self.wire)
         with self.clock.phase("merge", 0):
-            verdict.keys = execute(turn.session, self.wire, self.statement, images, staging)
+            verdict.keys = execute(turn, self.wire, self.statement, images, staging, verdict)
         staging.close()
         verdict.changes = images.changes if images else []
         return verdict
@@ -87,16 +86,17 @@ class ConditionWork(Work):
 
 
 def execute(
-    session: Session, wire: Wire, statement: Statement, images: Images | None, staging: Staging
+    turn: Turn, wire: Wire, statement: Statement, images: Images | None, staging: Staging, verdict: Verdict
 ) -> pl.DataFrame:
     """Run a statement that writes by a condition.
 
     Args:
-        session: the connection, in a transaction.
+        turn: the attempt.
         wire: the table on its database.
         statement: what to run.
         images: where the rows are kept as they were, None where nobody wants them.
         staging: the staging table, which is used to find the rows again.
+        verdict: is told where they cannot be kept.
 
     Returns:
         The keys of the rows that it wrote.
@@ -105,22 +105,36 @@ def execute(
         Raced: another writer came in between.
         BulkError: the database refused.
     """
-    before = None if images is None else images.before_where(statement.where, statement.chosen)
-    found = session.fetch(statement.sql, statement.parameters)
+    before = None if images is None else _before(turn, statement, images, verdict)
+    found = turn.session.fetch(statement.sql, statement.parameters)
     key = wire.contract.key
     if not found.height:  # of no row, SQLite's driver does not know any dtype
         found = pl.DataFrame(schema={wire.short[name]: wire.codecs[name].wire for name in key})
     found = wire.from_wire(found, key)
-    if images is not None and before is not None:
+    if images is not None and before is not None and found.height:
         rows = found.with_row_index("_row").with_columns(
             pl.col("_row").cast(pl.Int64), inserted=pl.lit(False)
         )
-        if statement.remain and rows.height:
+        if statement.remain:
             staging.put(rows.drop("inserted").with_columns(wave=pl.lit(0, dtype=pl.Int32)))
             images.written(before, rows, numbered=False)
-        elif rows.height:
+        else:
             images.gone(before, rows, numbered=False)
     return wire.decode(found, key)
+
+
+def _before(turn: Turn, statement: Statement, images: Images, verdict: Verdict) -> pl.DataFrame | None:
+    """Read the rows as they are, where they can be kept."""
+    try:
+        before = images.before_where(statement.where, statement.chosen)
+        if not statement.remain:
+            images.take_along(before)
+        return before
+    except ContractError as error:
+        if turn.must:
+            raise
+        verdict.unkept = str(error)
+        return None
 
 
 def update_where(wire: Wire, changes: Mapping[str, Any], where: Where) -> ConditionWork:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import polars as pl
 
 from crave_bulk.journal import Change
+from crave_bulk.pipeline.cascades import Along
 from crave_bulk.pipeline.stage import STAGE, Wire
 from crave_bulk.pipeline.write import Raced
 from crave_bulk.session import Session
@@ -35,6 +36,7 @@ class Images:
         self.key = self.wire.shorts(self.wire.contract.key)
         self.names = self.wire.contract.column_names
         self.columns = self.wire.shorts(self.names)
+        self._along: Along | None = None
 
     # -- before --
 
@@ -65,6 +67,17 @@ class Images:
     @property
     def _lock(self) -> str:
         return self.session.backend.lock_rows.format(quote_all(self.wire.contract.key, "t."))
+
+    def take_along(self, before: pl.DataFrame) -> None:
+        """Read the rows of other tables that go, or change, with those that are about to be deleted.
+
+        Args:
+            before: the short columns of these.
+
+        Raises:
+            ContractError: a table that is concerned has no key.
+        """
+        self._along = Along(self.session, self.wire, before)
 
     def none(self) -> pl.DataFrame:
         """Make a frame of no rows."""
@@ -140,6 +153,7 @@ class Images:
         """
         if rows.height:
             _, was = self._touched(before, rows)
+            self.changes += self._along.changes() if self._along else ()
             self._add(Change(self.wire, was, was.clear(was.height), was.clear()), numbered)
 
     def _touched(self, before: pl.DataFrame, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -166,9 +166,10 @@ class Batch:
     def _write(self, session: Session, book: ledger.Ledger | None, work: Work) -> None:
         """Write, and keep account of it in the same transaction."""
         options, keeps = self.options, self.options.undo and book is not None
-        wanted = keeps or options.plan or self._agrees
+        wanted = keeps or options.plan or self._agrees is not None
         last = self._settled or self._races >= _RACES - 1
-        verdict = work.write(Turn(session, self._joined, last, self.id, keeps=bool(wanted)))
+        must = options.plan or self._agrees is not None
+        verdict = work.write(Turn(session, self._joined, last, self.id, keeps=wanted, must=must))
         refused = options.on_reject == "raise" and bool(verdict.failures)
         changes = journal.combined(verdict.changes)
         if options.plan or refused:
@@ -181,11 +182,11 @@ class Batch:
             with work.clock.phase(
                 "ledger", sum(change.before.height + change.new.height for change in changes)
             ):
-                if keeps:
+                if keeps and not verdict.unkept:
                     journal.store(session, book, self.id, changes)
         report = self._report(work, verdict, committed=True)
         if book is not None:
-            self._record(session, book, work, report, undoable=keeps)
+            self._record(session, book, work, report, undoable=keeps and not verdict.unkept)
         self._result = report
 
     def _record(
@@ -208,6 +209,8 @@ class Batch:
     def _report(self, work: Work, verdict: Verdict, *, committed: bool) -> Report:
         report = work.report(verdict, self.id, committed=committed)
         notes = self._once.notes if self._once else ()
+        if verdict.unkept:
+            notes += (f"This batch cannot be taken back: {verdict.unkept}.",)
         spent = time.perf_counter() - self._start
         return replace(report, seconds=spent, retries=self._retries, notes=notes, database=self.db)
 

@@ -20,6 +20,7 @@ class Verdict:
         keys: ``_row`` and the key of each row, where the frame does not say it.
         deleted: the keys of rows that were not in the frame.
         changes: the rows that were changed, as they were and as they are, where they are kept.
+        unkept: why they could not be kept.
     """
 
     outcomes: pl.Series
@@ -27,6 +28,7 @@ class Verdict:
     keys: pl.DataFrame | None = None
     deleted: pl.DataFrame | None = None
     changes: list[Change] = field(default_factory=list)
+    unkept: str = ""
 
     @classmethod
     def over(cls, rows: int) -> Verdict:

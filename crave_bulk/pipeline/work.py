@@ -68,6 +68,7 @@ class Turn:
         last: what fails now is put down to the rows rather than to other writers.
         batch_id: the batch.
         keeps: the rows that are changed are to be kept, as they were and as they are then.
+        must: it is no use without them, as they are all that is wanted.
     """
 
     session: Session
@@ -75,6 +76,7 @@ class Turn:
     last: bool
     batch_id: str
     keeps: bool
+    must: bool
 
     def images(self, wire: Wire) -> Images | None:
         """Prepare to keep the rows of a table, where somebody wants them.
