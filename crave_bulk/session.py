@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -10,10 +11,11 @@ import adbc_driver_manager
 import polars as pl
 
 from crave_bulk.backends.base import Backend
-from crave_bulk.errors import BulkError, CommitUnknown, ConnectionFailed, DatabaseError
+from crave_bulk.errors import BulkError, CommitUnknown, ConnectionFailed, DatabaseBusy, DatabaseError
 from crave_bulk.watch import Statement, Watch
 
 Listener = Callable[[str], None]
+_SHORT = 0.1  # seconds to wait for a lock at a stretch
 
 
 class Session:
@@ -114,7 +116,10 @@ class Session:
         """
         depth, savepoint = self._depth, f"crave_bulk_{self._depth}"
         self._failed = self._failed and depth > 0
-        self.execute(f"SAVEPOINT {savepoint}" if depth else self.backend.begin)
+        if depth:
+            self.execute(f"SAVEPOINT {savepoint}")
+        else:
+            self._begin()
         self._depth += 1
         known = len(self.batches) if depth else 0
         del self.batches[known:]
@@ -139,6 +144,29 @@ class Session:
             self._depth = depth
         if interrupted:
             raise KeyboardInterrupt
+
+    def _begin(self) -> None:
+        """Begin a transaction; where that waits for a lock, look now and then whether the call may still wait."""
+        patience = self.backend.patience
+        if patience is None:
+            self.execute(self.backend.begin)
+            return None
+        deadline = time.monotonic() + patience.seconds
+        self._set(patience.statement, _SHORT)
+        try:
+            while True:
+                try:
+                    return self.execute(self.backend.begin)
+                except DatabaseBusy:
+                    if time.monotonic() > deadline:
+                        raise
+        finally:
+            self._set(patience.statement, patience.seconds)
+
+    def _set(self, statement: str, seconds: float) -> None:
+        """Set how long the connection waits for a lock."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement.format(int(seconds * 1000)))
 
     def _commit(self) -> bool:
         """Commit, which nothing stops once it has begun; tell whether somebody pressed Ctrl-C meanwhile."""

@@ -118,7 +118,8 @@ class UndoWork(Work):
     def accounts(self, verdict: Verdict) -> tuple[pl.DataFrame, pl.Series]:
         """Give every row that the batches had changed."""
         keys = pl.concat(self._keys, how="diagonal_relaxed") if self._keys else pl.DataFrame()
-        return keys.drop("table") if len(self.past.tables) == 1 and keys.width else keys, verdict.outcomes
+        one = keys.width and keys["table"].n_unique() <= 1
+        return keys.drop("table") if one else keys, verdict.outcomes
 
     def write(self, turn: Turn) -> Verdict:
         """Put the rows back."""

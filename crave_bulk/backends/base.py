@@ -52,6 +52,19 @@ class MergeParts:
 
 
 @dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a connection waits for a lock by itself.
+
+    Attributes:
+        statement: sets it, ``{}`` being milliseconds.
+        seconds: what it is as a rule.
+    """
+
+    statement: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Phrases:
     """How one database says what a condition needs; ``{0}`` is a value of a row, ``{1}`` a bound one.
 
@@ -92,6 +105,7 @@ class Backend(ABC):
     allow_scans: str | None = None  # … until here, as a batch may be part of a larger transaction
     reads_back: bool  # a merge says which rows it wrote; else they are counted, under the write lock
     creating: str | None = None  # makes those who create or change tables wait for each other
+    patience: Patience | None = None  # where the wait for a lock cannot be interrupted
     wait_turn: str | None = None  # makes those who run it with the same number wait for each other's commit
     skip_locked: str = ""  # ends a query: passes over rows that another transaction is about to delete
     wait_at_most: str | None = None  # ends the wait for another's lock with an error after some seconds

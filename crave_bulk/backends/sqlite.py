@@ -17,7 +17,7 @@ import polars as pl
 
 from crave_bulk import sql
 from crave_bulk.backends import catalog, sqlite_catalog, sqlite_ddl, sqlite_handles, sqlite_types
-from crave_bulk.backends.base import Backend, MergeParts, Phrases, on_conflict_merge
+from crave_bulk.backends.base import Backend, MergeParts, Patience, Phrases, on_conflict_merge
 from crave_bulk.backends.codec import Codec
 from crave_bulk.backends.ddl import Alteration, Missing
 from crave_bulk.errors import BulkError, ConnectionFailed, ContractError, DatabaseBusy, database_error
@@ -71,6 +71,7 @@ class SQLite(Backend):
     concurrent = False
     reads_back = False
     stops = False  # the driver's StatementCancel is not implemented (adbc-driver-sqlite 1.13)
+    patience = Patience("PRAGMA busy_timeout = {}", 10)
     aborts = False
     counts_on = True
     updated = ""  # it does not know the alias, nor any table but the target

@@ -17,6 +17,7 @@ from crave_bulk.pipeline.stage import STAGE, Wire
 from crave_bulk.session import Session
 from crave_bulk.sql import quote
 
+_PIECE = 200_000  # rows; half a second for SQLite, whose driver cannot stop a statement
 _FEW_WAVES = 4  # that many statements are no trouble
 FOREIGN = ("23503", "SQLITE_CONSTRAINT_FOREIGNKEY")
 RACES = ("23505", "23503")  # what another writer can cause between the check and the merge
@@ -77,7 +78,8 @@ class Writer:
         if waves and (at_once := self._in_order(final)) is not None:
             return at_once, errors
         for wave in final["wave"].unique().sort():
-            done += self._write(final.filter(wave=wave), errors, exact=not waves)
+            for rows in self._pieces(final.filter(wave=wave)):
+                done += self._write(rows, errors, exact=not waves, piece=rows.height < final.height)
         while waiting := self._without_parent(errors):
             # The parent may be a row of the batch that was written later: in another part, or in another wave.
             before = len(errors)
@@ -88,6 +90,16 @@ class Writer:
             if len(errors) >= before:
                 break
         return pl.concat(done), errors
+
+    def _pieces(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        """Cut a batch that is so large that it could not be stopped for long; its rows do not depend on each other."""
+        contract = self.wire.contract
+        within = any(reference.table == contract.name for reference in contract.references)
+        if self.session.backend.stops or within or rows.height <= _PIECE:
+            yield rows
+            return
+        self._index()
+        yield from rows.sort("_row").iter_slices(_PIECE)
 
     def _in_order(self, final: pl.DataFrame) -> pl.DataFrame | None:
         """Try to write many waves in one statement, which hands values over in its order, as a rule.
@@ -116,7 +128,13 @@ class Writer:
         return done
 
     def _write(
-        self, rows: pl.DataFrame, errors: dict[int, DatabaseError], *, exact: bool, listed: bool = False
+        self,
+        rows: pl.DataFrame,
+        errors: dict[int, DatabaseError],
+        *,
+        exact: bool,
+        listed: bool = False,
+        piece: bool = False,
     ) -> list[pl.DataFrame]:
         """Write rows, in one statement or in as many as it takes to find those that are refused."""
         numbers = rows["_row"].sort().to_list()
@@ -126,7 +144,7 @@ class Writer:
             where = wave
             if listed or not part:
                 where += f" AND s._row IN ({', '.join(map(str, part)) or 'NULL'})"
-            elif len(part) < len(numbers):
+            elif piece or len(part) < len(numbers):
                 where += f" AND s._row BETWEEN {part[0]} AND {part[-1]}"
             chosen = rows if len(part) == len(numbers) else rows.filter(pl.col("_row").is_in(list(part)))
             return self._apply(chosen, where, exact=exact)
