@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -216,13 +216,14 @@ class Connections:
         finally:
             self._local.name = outer
 
-    def trace(self, listener: Listener) -> None:
+    def trace(self, listener: Callable[[str], None], *, values: bool = False) -> None:
         """Show every SQL statement from now on.
 
         Args:
             listener: called with each statement before it runs, such as ``print``.
+            values: show the values that a statement binds, too, which may be those of rows.
         """
-        self._listeners.append(listener)
+        self._listeners.append(Listener(listener, values))
 
     def close(self) -> None:
         """Close all connections; a database in memory is gone then."""

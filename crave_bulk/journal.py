@@ -17,7 +17,7 @@ import polars as pl
 
 from crave_bulk import failures
 from crave_bulk.backends.codec import Codec
-from crave_bulk.ledger import Ledger, insert_sql, one_row
+from crave_bulk.ledger import Ledger, insert_sql
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.session import Session
 from crave_bulk.table import Column, TableName
@@ -188,7 +188,7 @@ def store(session: Session, ledger: Ledger, batch_id: str, changes: Sequence[Cha
     """
     parts = [part for change in changes for part in change.packed or _parts(change)]
     for number, part in enumerate(parts):
-        row = one_row(ledger.journal.contract, {"batch_id": batch_id, "part": number, **part})
+        row = {"batch_id": batch_id, "part": number, **part}
         statement = insert_sql(ledger.journal, session.backend, row)
         session.execute(statement.sql, statement.parameters)
     if parts:

@@ -172,7 +172,7 @@ class Ledger:
             ConstraintViolated: the batch is there already, or another of its name.
             BulkError: the database refused.
         """
-        statement = insert_sql(self.batches, self.backend, one_row(self.batches.contract, row))
+        statement = insert_sql(self.batches, self.backend, row)
         session.execute(statement.sql, statement.parameters)
 
     def committed(self, session: Session, batch_id: str) -> bool:
@@ -344,44 +344,35 @@ def named(table: type[Table], name: str) -> Contract:
     return replace(contract_of(table), name=TableName.parse(name))
 
 
-def one_row(contract: Contract, values: Mapping[str, Any]) -> pl.DataFrame:
-    """Put values into a frame of a table.
-
-    Args:
-        contract: the table.
-        values: column → value; what is not there is null.
-
-    Returns:
-        One row with all columns.
-    """
-    return pl.DataFrame([pl.Series(c.name, [values.get(c.name)], dtype=c.dtype) for c in contract.columns])
-
-
-def insert_sql(wire: Wire, backend: Backend, row: pl.DataFrame) -> Statement:
+def insert_sql(wire: Wire, backend: Backend, values: Mapping[str, Any]) -> Statement:
     """Write the statement that inserts one row by bound values; a staging table would cost more.
 
     Args:
         wire: the table.
         backend: the database.
-        row: all columns of the table.
+        values: column → value; those that are None are left out.
 
     Returns:
-        The statement; null columns are left out.
+        The statement.
 
     Example:
         >>> import crave_bulk as cb
         >>> from crave_bulk.examples import Foods
         >>> with cb.connect() as db:
         ...     wire = Wire(contract_of(Foods), db.backend)
-        ...     print(insert_sql(wire, db.backend, pl.DataFrame({"food_id": [1], "name": ["soup"]})).sql)
+        ...     print(insert_sql(wire, db.backend, {"food_id": 1, "name": "soup"}).sql)
         INSERT INTO "foods" ("food_id", "name") VALUES (?1, ?2)
     """
+    columns = [column for column in wire.contract.columns if values.get(column.name) is not None]
+    names = [column.name for column in columns]
+    row = pl.DataFrame(
+        [tuple(values[name] for name in names)], {c.name: c.dtype for c in columns}, orient="row"
+    )
     parameters = Parameters(backend)
-    names = [series.name for series in row.iter_columns() if not series.has_nulls()]
     encoded = row.select(wire.codecs[name].encode(pl.col(name)).alias(name) for name in names)
-    values = [wire.codecs[s.name].stage.format(parameters.bind(s)) for s in encoded.iter_columns()]
+    bound = [wire.codecs[s.name].stage.format(parameters.bind(s)) for s in encoded.iter_columns()]
     return Statement(
-        f"INSERT INTO {wire.target} ({quote_all(names)}) VALUES ({', '.join(values)})", parameters.frame()
+        f"INSERT INTO {wire.target} ({quote_all(names)}) VALUES ({', '.join(bound)})", parameters.frame()
     )
 
 

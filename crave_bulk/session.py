@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import adbc_driver_manager
@@ -14,8 +15,25 @@ from crave_bulk.backends.base import Backend
 from crave_bulk.errors import BulkError, CommitUnknown, ConnectionFailed, DatabaseBusy, DatabaseError
 from crave_bulk.watch import Statement, Watch
 
-Listener = Callable[[str], None]
 _SHORT = 0.1  # seconds to wait for a lock at a stretch
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is told of each statement, and whether of the values that it binds as well."""
+
+    call: Callable[[str], None]
+    values: bool = False
+
+    def tell(self, statement: str, parameters: pl.DataFrame | None) -> None:
+        """Tell of a statement that is about to run.
+
+        Args:
+            statement: the statement.
+            parameters: the values that it binds.
+        """
+        bound = f"\n-- values: {parameters.row(0)}" if self.values and parameters is not None else ""
+        self.call(statement + bound)
 
 
 class Session:
@@ -52,7 +70,7 @@ class Session:
         Raises:
             BulkError: the database refused it.
         """
-        with self._cursor(statement) as cursor:
+        with self._cursor(statement, parameters) as cursor:
             cursor.execute(statement, parameters)
 
     def fetch(self, statement: str, parameters: pl.DataFrame | None = None) -> pl.DataFrame:
@@ -68,7 +86,7 @@ class Session:
         Raises:
             BulkError: the database refused it.
         """
-        with self._cursor(statement) as cursor:
+        with self._cursor(statement, parameters) as cursor:
             cursor.execute(statement, parameters)
             return pl.DataFrame(cursor.fetch_arrow_table())
 
@@ -210,12 +228,14 @@ class Session:
             yield
 
     @contextmanager
-    def _cursor(self, statement: str, *, stoppable: bool = True) -> Iterator[Any]:
+    def _cursor(
+        self, statement: str, parameters: pl.DataFrame | None = None, *, stoppable: bool = True
+    ) -> Iterator[Any]:
         """Open a cursor for one statement; a clean-up and a commit run to their end."""
         if self.broken and self._depth:
             raise self._ended()  # SQLite would go on without a transaction
         for listener in self._listeners:
-            listener(statement)
+            listener.tell(statement, parameters)
         # An open cursor makes closing its connection raise, so each is closed at once.
         with self._connection.cursor(adbc_stmt_kwargs=self.backend.statement_options) as cursor:
             cursor._stmt = running = Statement(cursor._stmt, stoppable=stoppable and self.backend.stops)
