@@ -147,7 +147,7 @@ def _moved(planned: Change, found: Change) -> str:
         if not was.equals(now):
             gone = was.join(now, on=was.columns, how="anti", nulls_equal=True)
             more = now.join(was, on=was.columns, how="anti", nulls_equal=True)
-            return f"{max(gone.height, more.height):,} of the rows are not as they were"
+            return f"{max(gone.height, more.height):,} of the rows that it changes are not as they were"
     return ""
 
 

@@ -178,7 +178,7 @@ class UndoWork(Work):
         if found.height and not self.force:
             line = found.row(0, named=True)
             raise UndoRefused(
-                f"{found['row'].n_unique():,} rows of table {stored.table} cannot be put back: {line['column']} = "
+                f"{_rows(found['row'].n_unique())} of table {stored.table} cannot be put back: {line['column']} = "
                 f"{line['value']!r}: {line['message']}; nothing was changed: force=True takes back the rest"
             )
         if found.height:
@@ -320,7 +320,12 @@ def _refusal(past: Past, lines: pl.DataFrame) -> str:
     rows = lines.select(pl.struct("table", "key").n_unique()).item()
     first = lines.row(0, named=True)
     return (
-        f"{rows:,} rows that batch {past.batch_ids[-1]} wrote have changed since; the first is {first['key']} of table "
+        f"{_rows(rows)} that batch {past.batch_ids[-1]} wrote {'has' if rows == 1 else 'have'} changed since; the first "
+        f"is {first['key']} of table "
         f"{first['table']}: {first['column']} was {first['written']!r} and is {first['found']!r}; nothing was changed: "
         "see .rows for all of them; force=True leaves those rows alone and takes back the rest"
     )
+
+
+def _rows(number: int) -> str:
+    return f"{number:,} row{'s' * (number != 1)}"

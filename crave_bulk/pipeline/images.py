@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 
 import polars as pl
 
+from crave_bulk.errors import ContractError, DatabaseError, about_rows
 from crave_bulk.journal import Change
 from crave_bulk.pipeline.cascades import Along
 from crave_bulk.pipeline.stage import STAGE, Wire
@@ -48,8 +50,11 @@ class Images:
 
         Returns:
             The short columns.
+
+        Raises:
+            ContractError: a row holds what no frame can.
         """
-        return self.wire.fetch(self.session, before_sql(self.wire, self._lock, staged), self.names)
+        return self._read(before_sql(self.wire, self._lock, staged))
 
     def before_where(self, where: str, parameters: pl.DataFrame | None) -> pl.DataFrame:
         """Read the rows that meet a condition, and keep others from changing them.
@@ -60,9 +65,22 @@ class Images:
 
         Returns:
             The short columns.
+
+        Raises:
+            ContractError: a row holds what no frame can.
         """
         query = f"SELECT {self.wire.read(self.names)} FROM {self.wire.target} AS t WHERE {where}{self._lock}"
-        return self.wire.fetch(self.session, query, self.names, parameters=parameters)
+        return self._read(query, parameters)
+
+    def _read(self, query: str, parameters: pl.DataFrame | None = None) -> pl.DataFrame:
+        """Read rows, some of which may hold what no frame can, where others have made the table."""
+        try:
+            with nullcontext() if self.complete else self.session.shielded():
+                return self.wire.fetch(self.session, query, self.names, parameters=parameters)
+        except DatabaseError as error:
+            if not about_rows(error):
+                raise
+            raise ContractError(error.said) from error
 
     @property
     def _lock(self) -> str:

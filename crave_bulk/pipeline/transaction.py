@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from crave_bulk.errors import (
     RejectedRows,
     TableNotFound,
 )
+from crave_bulk.journal import Change
 from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.verdict import Verdict
 from crave_bulk.pipeline.work import Options, Turn, Work
@@ -178,33 +179,42 @@ class Batch:
             raise _RolledBack
         if self._agrees:
             self._agrees(Plan(self._report(work, verdict, committed=True), changes, None))
-        if book is not None:
-            with work.clock.phase(
-                "ledger", sum(change.before.height + change.new.height for change in changes)
-            ):
-                if keeps and not verdict.unkept:
-                    journal.store(session, book, self.id, changes)
-        report = self._report(work, verdict, committed=True)
-        if book is not None:
-            self._record(session, book, work, report, undoable=keeps and not verdict.unkept)
-        self._result = report
-
-    def _record(
-        self, session: Session, book: ledger.Ledger, work: Work, report: Report, *, undoable: bool
-    ) -> None:
-        row = ledger.entry(report, self.started, int(work.source.estimated_size()))
-        row |= {"undoable": undoable, "transaction_id": (session.batches or [self.id])[0], "name": self.name}
-        if self._once is not None:
-            row |= once.columns(self._once, report)
+        if book is None:
+            self._result = self._report(work, verdict, committed=True)
+            return
+        kept = changes if keeps and not verdict.unkept else None
         try:
-            with work.clock.phase("ledger", work.source.height):
-                book.record(session, row)
+            self._result = self._record(session, book, work, verdict, kept)
         except ConstraintViolated as error:
             raise Raced from error  # another has written the same once, on a database where nobody waits in turn
         except TableNotFound as error:
             book.forget()
             raise Raced from error  # somebody has dropped it
         session.batches.append(self.id)
+
+    def _record(
+        self,
+        session: Session,
+        book: ledger.Ledger,
+        work: Work,
+        verdict: Verdict,
+        changes: Sequence[Change] | None,
+    ) -> Report:
+        """Write down what was done, and what it has changed, where that is kept."""
+        with work.clock.phase("ledger", sum(c.before.height + c.new.height for c in changes or ())):
+            journal.store(session, book, self.id, changes or ())
+        report = self._report(work, verdict, committed=True)
+        row = ledger.entry(report, self.started, int(work.source.estimated_size()))
+        row |= {
+            "undoable": changes is not None,
+            "transaction_id": (session.batches or [self.id])[0],
+            "name": self.name,
+        }
+        if self._once is not None:
+            row |= once.columns(self._once, report)
+        with work.clock.phase("ledger", work.source.height):
+            book.record(session, row)
+        return report
 
     def _report(self, work: Work, verdict: Verdict, *, committed: bool) -> Report:
         report = work.report(verdict, self.id, committed=committed)

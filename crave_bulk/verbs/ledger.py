@@ -107,7 +107,7 @@ class LedgerVerbs(Connections):
             with self.session() as session, session.shielded():
                 return UndoWork(session, book, batch_id, force=force)
 
-        return transaction.run(self, Options(plan=plan, timeout=timeout), prepare)
+        return transaction.run(self, Options("keep", plan=plan, timeout=timeout), prepare)
 
     def _book(self) -> Ledger:
         if self.ledger is None:

@@ -1,0 +1,160 @@
+"""Once: a batch that was written is not written again; its first report comes back."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+import crave_bulk as cb
+
+
+class Visits(cb.Table):
+    """Visits to pages, which add up."""
+
+    page: str = cb.field(key=True)
+    visits: int = cb.field(merge="add", ge=0)
+    log: pl.List(pl.String) = cb.field(merge="append", default=[])  # type: ignore[valid-type]
+
+    class Config:
+        name = "visits"
+
+
+class Pages(cb.Table):
+    """Pages, which are replaced."""
+
+    page: str = cb.field(key=True)
+    title: str
+
+    class Config:
+        name = "pages"
+
+
+VISITS = pl.DataFrame({"page": ["a", "b", "a", "c"], "visits": [1, 2, 3, -1]})
+
+
+@pytest.fixture
+def site(db: cb.Database) -> cb.Database:
+    db.create(Visits, Pages)
+    return db
+
+
+def pages(title: str) -> pl.DataFrame:
+    return pl.DataFrame({"page": ["a", "b"], "title": title})
+
+
+def visits(db: cb.Database) -> dict[str, int]:
+    return dict(db.read(Visits, columns=["page", "visits"]).rows())
+
+
+def test_a_named_batch_is_written_once(site: cb.Database, url: str) -> None:
+    first = site.upsert(Pages, pages("x"), once="morning")
+    with cb.connect(url) as other:
+        again = other.upsert(Pages, pages("x"), once="morning")
+    assert (first.replayed, again.replayed) == (False, True)
+    assert again.batch_id == first.batch_id
+    assert again.counts == first.counts
+    assert again.outcomes.equals(first.outcomes)
+    assert again.keys.equals(first.keys)
+    assert site.batches()["name"].to_list() == ["morning"]
+    assert "NOTHING WRITTEN NOW" in repr(again)
+    assert "Written before" in again._repr_html_()
+
+
+def test_another_name_is_another_batch(site: cb.Database) -> None:
+    site.upsert(Pages, pages("x"), once="one")
+    assert site.upsert(Pages, pages("x"), once="two").counts == {"input": 2, "unchanged": 2}
+
+
+def test_what_adds_is_written_once_unless_told(site: cb.Database) -> None:
+    first = site.upsert(Visits, VISITS, on_reject="keep")
+    assert "written once" in repr(first)
+    again = site.upsert(Visits, VISITS, on_reject="keep")
+    assert again.replayed
+    assert again.rejected.equals(first.rejected)
+    assert again.failures.equals(first.failures)
+    assert visits(site) == {"a": 4, "b": 2}
+    assert not site.upsert(Visits, VISITS, on_reject="keep", once=False).replayed
+    assert visits(site) == {"a": 8, "b": 4}
+
+
+def test_another_frame_or_order_is_another_batch(site: cb.Database) -> None:
+    good = VISITS.head(3)
+    site.upsert(Visits, good)
+    assert not site.upsert(Visits, good.reverse()).replayed
+    assert not site.upsert(Visits, good.with_columns(log=pl.Series([["x"]] * 3))).replayed
+    assert site.upsert(Visits, pl.concat([good.head(1), good.tail(2)], rechunk=False)).replayed
+    assert site.upsert(Visits, good.lazy()).replayed
+    assert visits(site) == {"a": 12, "b": 6}
+
+
+def test_a_verb_that_adds_nothing_may_be_repeated(site: cb.Database) -> None:
+    site.upsert(Visits, VISITS.head(2))
+    frame = VISITS.head(2).with_columns(visits=pl.lit(9, dtype=pl.Int64))
+    assert [site.update(Visits, frame).replayed for _ in range(2)] == [False, False]
+    assert [site.upsert(Pages, pages("x")).replayed for _ in range(2)] == [False, False]
+
+
+def test_once_by_content(site: cb.Database) -> None:
+    assert [site.upsert(Pages, pages(t), once=True).replayed for t in "xyx"] == [False, False, True]
+    assert site.update_where(Pages, {"title": "z"}, "true", once=True).counts["updated"] == 2
+    assert site.update_where(Pages, {"title": "z"}, "true", once=True).replayed
+    assert not site.update_where(Pages, {"title": "w"}, "true", once=True).replayed
+
+
+def test_a_name_with_another_frame_says_so(site: cb.Database) -> None:
+    first = site.upsert(Visits, VISITS, once="n", on_reject="keep")
+    other = site.upsert(Visits, VISITS.head(1), once="n")
+    assert other.replayed
+    assert "not what was written then" in repr(other)
+    assert other.counts == first.counts
+    assert other.rejected.select("page", "visits", "_row", "_reasons").equals(
+        first.rejected.select("page", "visits", "_row", "_reasons")
+    )
+
+
+def test_a_name_belongs_to_one_verb_and_table(site: cb.Database) -> None:
+    site.upsert(Pages, pages("x"), once="n")
+    with pytest.raises(cb.ContractError, match="once='n' is the name of batch .* upsert pages"):
+        site.insert(Visits, VISITS.head(1), once="n")
+
+
+def test_a_batch_that_failed_is_not_once(site: cb.Database) -> None:
+    with pytest.raises(cb.RejectedRows):
+        site.upsert(Visits, VISITS, once="n")
+    assert not site.upsert(Visits, VISITS.head(2), once="n").replayed
+
+
+def test_a_batch_that_was_taken_back_may_be_written_again(site: cb.Database) -> None:
+    site.upsert(Visits, VISITS.head(2)).undo()
+    assert visits(site) == {}
+    assert not site.upsert(Visits, VISITS.head(2)).replayed
+    assert visits(site) == {"a": 1, "b": 2}
+
+
+def test_a_transaction_that_is_rolled_back_is_not_once(site: cb.Database) -> None:
+    with pytest.raises(ZeroDivisionError), site.transaction():
+        site.upsert(Visits, VISITS.head(2))
+        raise ZeroDivisionError
+    assert not site.upsert(Visits, VISITS.head(2)).replayed
+
+
+def test_a_plan_of_what_was_written(site: cb.Database) -> None:
+    plan = site.upsert(Visits, VISITS.head(2), plan=True)
+    first = plan.apply()
+    again = site.upsert(Visits, VISITS.head(2), plan=True)
+    assert again.report.replayed
+    assert again.changes.is_empty()
+    assert again.apply().batch_id == first.batch_id
+    assert visits(site) == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("once", ["", "  ", 3, 0.5])
+def test_a_name_must_be_text(site: cb.Database, once: object) -> None:
+    with pytest.raises(cb.ContractError, match="is no name"):
+        site.upsert(Pages, pages("x"), once=once)  # type: ignore[arg-type]
+
+
+def test_python_objects_have_no_content(site: cb.Database) -> None:
+    frame = pl.DataFrame({"page": ["a"], "title": pl.Series([object()], dtype=pl.Object)})
+    with pytest.raises(cb.ContractError):
+        site.upsert(Pages, frame, once="n")

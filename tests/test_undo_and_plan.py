@@ -1,0 +1,344 @@
+"""Undo and plan, as people call them; that they are exact is proven in the promises."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+import crave_bulk as cb
+from crave_bulk.examples import Foods
+
+
+def foods(*ids: int, name: str = "soup") -> pl.DataFrame:
+    return pl.DataFrame({"food_id": ids, "name": [name] * len(ids)})
+
+
+@pytest.fixture
+def kitchen(db: cb.Database) -> cb.Database:
+    db.create(Foods)
+    db.insert(Foods, foods(1, 2, 3))
+    return db
+
+
+def rows(db: cb.Database) -> list[tuple[object, ...]]:
+    return db.read(Foods, order_by="food_id").rows()
+
+
+# -- undo --
+
+
+def test_undo_by_the_report_and_by_the_id(kitchen: cb.Database, url: str) -> None:
+    before = rows(kitchen)
+    kitchen.upsert(Foods, foods(3, 4, name="x")).undo()
+    assert rows(kitchen) == before
+    wrong = kitchen.delete(Foods, [1, 2])
+    with cb.connect(url) as other:
+        report = other.undo(wrong.batch_id)
+    assert rows(kitchen) == before
+    assert (report.verb, report.table, report.counts) == ("undo", "foods", {"input": 2, "inserted": 2})
+    assert report.keys["food_id"].sort().to_list() == [1, 2]
+    assert kitchen.batches()["undone_by"][1] == report.batch_id
+
+
+def test_a_batch_is_taken_back_once(kitchen: cb.Database) -> None:
+    wrong = kitchen.delete(Foods, [1])
+    wrong.undo()
+    with pytest.raises(cb.UndoRefused, match="was taken back already, by batch"):
+        wrong.undo()
+
+
+def test_an_undo_can_be_taken_back(kitchen: cb.Database) -> None:
+    report = kitchen.upsert(Foods, foods(3, 4, name="x"))
+    after = rows(kitchen)
+    report.undo().undo()
+    assert rows(kitchen) == after
+    report.undo()  # it stands again, so it can be taken back again
+    assert kitchen.read(Foods).height == 3
+
+
+def test_the_tables_of_a_transaction_are_taken_back_together(kitchen: cb.Database) -> None:
+    class Dishes(cb.Table):
+        dish_id: int = cb.field(key=True)
+        food_id: int = cb.field(references="foods.food_id")
+
+        class Config:
+            name = "dishes"
+
+    kitchen.create(Dishes)
+    with kitchen.transaction():
+        first = kitchen.insert(Foods, foods(9))
+        kitchen.insert(Dishes, pl.DataFrame({"dish_id": [1], "food_id": [9]}))
+        kitchen.delete(Foods, [1])
+    report = first.undo()
+    assert report.table == "foods, dishes"
+    assert report.counts == {"input": 3, "inserted": 1, "deleted": 2}
+    assert kitchen.read(Dishes).is_empty()
+    assert [row[0] for row in rows(kitchen)] == [1, 2, 3]
+
+
+def test_rows_that_changed_since_are_listed(kitchen: cb.Database) -> None:
+    report = kitchen.upsert(Foods, foods(1, 2, 4, name="x"))
+    kitchen.update_where(Foods, {"name": "y"}, "food_id = 2")
+    kitchen.delete(Foods, [4])
+    with pytest.raises(cb.UndoRefused, match="2 rows that batch .* wrote have changed since") as refused:
+        report.undo()
+    assert refused.value.rows.sort("key", "column").rows() == [
+        ("foods", "2", "name", "x", "y"),
+        ("foods", "4", "food_id", "4", None),
+        ("foods", "4", "name", "x", None),
+    ]
+    assert rows(kitchen) == [(1, "x"), (2, "y"), (3, "soup")]
+    assert report.undo(force=True).counts == {"input": 3, "updated": 1, "stale": 2}
+    assert rows(kitchen) == [(1, "soup"), (2, "y"), (3, "soup")]
+
+
+def test_what_cannot_be_put_back_is_said(kitchen: cb.Database) -> None:
+    class Dishes(cb.Table):
+        dish_id: int = cb.field(key=True)
+        food_id: int = cb.field(references="foods.food_id")
+
+        class Config:
+            name = "dishes"
+
+    new = kitchen.insert(Foods, foods(8, 9))
+    kitchen.create(Dishes)
+    kitchen.insert(Dishes, pl.DataFrame({"dish_id": [1], "food_id": [9]}))
+    with pytest.raises(cb.UndoRefused, match="1 row of table foods cannot be put back: food_id = '9'"):
+        new.undo()
+    assert kitchen.read(Foods).height == 5
+    report = new.undo(force=True)
+    assert report.counts == {"input": 2, "deleted": 1, "rejected": 1}
+    assert [row[0] for row in rows(kitchen)] == [1, 2, 3, 9]
+
+
+def test_only_so_many_batches_are_kept(url: str) -> None:
+    with cb.connect(url, keep_undo=2) as db:
+        db.create(Foods)
+        reports = [db.insert(Foods, foods(number)) for number in range(4)]
+        with pytest.raises(cb.UndoRefused, match="only that of the newest 2"):
+            reports[1].undo()
+        assert db.read("crave_bulk_batches_journal")["batch_id"].n_unique() == 2
+        reports[2].undo()
+        assert [row[0] for row in rows(db)] == [0, 1, 3]
+
+
+def test_a_batch_that_changed_nothing_is_taken_back_too(kitchen: cb.Database) -> None:
+    assert kitchen.upsert(Foods, foods(1)).undo().counts == {"input": 0}
+
+
+@pytest.mark.parametrize("batch_id", ["nonsense", "01a20dcb-2ed3-719c-9641-41a135bda23d", None, 7])
+def test_a_batch_that_is_not_there(kitchen: cb.Database, batch_id: str) -> None:
+    with pytest.raises(cb.UndoRefused, match="see db.batches()"):
+        kitchen.undo(batch_id)
+
+
+def test_without_images_there_is_no_undo(kitchen: cb.Database) -> None:
+    with pytest.raises(cb.UndoRefused, match="undo=False"):
+        kitchen.delete(Foods, [1], undo=False).undo()
+
+
+def test_a_table_that_is_gone_or_another(kitchen: cb.Database) -> None:
+    wrong = kitchen.delete(Foods, [1])
+    with kitchen.session() as session:
+        session.execute("ALTER TABLE foods RENAME COLUMN name TO title")
+    with pytest.raises(cb.UndoRefused, match="column 'name' of table foods is gone"):
+        wrong.undo()
+    with kitchen.session() as session:
+        session.execute("DROP TABLE foods")
+    with pytest.raises(cb.UndoRefused, match="table foods is gone"):
+        wrong.undo()
+
+
+def test_a_table_that_has_grown(kitchen: cb.Database) -> None:
+    wrong = kitchen.upsert(Foods, foods(1, 4, name="x"))
+    with kitchen.session() as session:
+        session.execute("ALTER TABLE foods ADD COLUMN rating integer DEFAULT 3")
+    wrong.undo()
+    assert rows(kitchen) == [(1, "soup"), (2, "soup"), (3, "soup")]
+
+
+def test_columns_that_nobody_declared_come_back(kitchen: cb.Database) -> None:
+    with kitchen.session() as session:
+        session.execute("ALTER TABLE foods ADD COLUMN rating integer DEFAULT 3")
+        session.execute("UPDATE foods SET rating = 7 WHERE food_id = 1")
+    before = sorted(kitchen.read("foods").rows())
+    kitchen.delete(Foods, [1, 2]).undo()
+    assert sorted(kitchen.read("foods").rows()) == before
+    report = kitchen.upsert(Foods, foods(1, name="x"))
+    with kitchen.session() as session:
+        session.execute("UPDATE foods SET rating = 8 WHERE food_id = 1")
+    with pytest.raises(cb.UndoRefused, match="rating was '7' and is '8'"):
+        report.undo()
+
+
+def test_a_value_that_no_frame_can_hold_keeps_nobody_from_writing(server_db: cb.Database) -> None:
+    server_db.create(Foods)
+    server_db.insert(Foods, foods(1, 2))
+    with server_db.session() as session:
+        session.execute("ALTER TABLE foods ADD COLUMN seen timestamp DEFAULT 'infinity'")
+    report = server_db.upsert(Foods, foods(1, name="x"))
+    assert report.counts["updated"] == 1
+    if "cannot be taken back" in repr(report):
+        with pytest.raises(cb.UndoRefused, match="cannot be taken back"):
+            report.undo()
+    else:
+        report.undo()
+        assert set(server_db.read(Foods)["name"]) == {"soup"}
+
+
+# -- plan --
+
+
+def test_a_plan_writes_nothing_until_it_is_applied(kitchen: cb.Database, url: str) -> None:
+    before = rows(kitchen)
+    plan = kitchen.upsert(Foods, foods(1, 4, name="x"), plan=True)
+    assert rows(kitchen) == before
+    assert plan.counts == {"input": 2, "inserted": 1, "updated": 1}
+    assert plan.changes.rows() == [
+        (0, "1", "name", "soup", "x"),
+        (1, "4", "food_id", None, "4"),
+        (1, "4", "name", None, "x"),
+    ]
+    assert kitchen.batches().height == 1
+    report = plan.apply()
+    assert report.counts == plan.counts
+    assert rows(kitchen) == [(1, "x"), (2, "soup"), (3, "soup"), (4, "x")]
+    assert kitchen.batches()["batch_id"][0] == report.batch_id
+
+
+def test_a_plan_in_words_and_as_a_card(kitchen: cb.Database) -> None:
+    plan = kitchen.upsert(Foods, foods(1, 4, name="<b>"), plan=True)
+    assert repr(plan).startswith("plan: upsert foods: 2 rows -> 1 inserted, 1 updated\n")
+    assert "1: name: 'soup' -> '<b>'" in repr(plan)
+    html = plan._repr_html_()
+    assert "Nothing was written" in html
+    assert "&lt;b&gt;" in html
+    assert "<b>x" not in html
+    assert html.count("<div") == html.count("</div>")
+
+
+def test_a_plan_says_how_much_more_there_is(kitchen: cb.Database) -> None:
+    plan = kitchen.upsert(Foods, foods(*range(100, 150)), plan=True)
+    assert "... and 90 more changes" in repr(plan)
+    assert "92 more in .changes" in plan._repr_html_()
+
+
+@pytest.mark.parametrize("change", ["food_id = 1", "food_id = 3"])
+def test_a_plan_whose_rows_have_moved_is_stale(kitchen: cb.Database, change: str) -> None:
+    plan = kitchen.delete(Foods, [1], plan=True)
+    kitchen.update_where(Foods, {"name": "y"}, change)
+    if change == "food_id = 3":
+        assert plan.apply().counts == {"input": 1, "deleted": 1}
+        return
+    with pytest.raises(
+        cb.PlanStale, match="1 of the rows that it changes are not as they were; nothing was written"
+    ):
+        plan.apply()
+    assert kitchen.read(Foods).height == 3
+
+
+def test_a_plan_is_applied_once(kitchen: cb.Database) -> None:
+    plan = kitchen.insert(Foods, foods(7), plan=True)
+    plan.apply()
+    with pytest.raises(cb.PlanStale):
+        plan.apply()
+    assert kitchen.batches().height == 2
+
+
+def test_a_plan_shows_what_would_be_refused(kitchen: cb.Database) -> None:
+    plan = kitchen.insert(Foods, foods(1, 7), plan=True)
+    assert plan.counts == {"input": 2, "inserted": 1, "rejected": 1}
+    assert plan.rejected["food_id"].to_list() == [1]
+    assert plan.failures.height == 1
+    assert plan.outcomes["outcome"].to_list() == ["rejected", "inserted"]
+    with pytest.raises(cb.RejectedRows):
+        plan.apply()
+    kept = kitchen.insert(Foods, foods(1, 7), plan=True, on_reject="keep").apply()
+    assert kept.counts == {"input": 2, "inserted": 1, "rejected": 1}
+
+
+def test_a_plan_whose_table_has_changed_is_stale(kitchen: cb.Database) -> None:
+    plan = kitchen.upsert(Foods, foods(1, name="x"), plan=True)
+    with kitchen.session() as session:
+        session.execute("ALTER TABLE foods ADD COLUMN rating integer")
+    with pytest.raises(cb.PlanStale, match="columns"):
+        plan.apply()
+    with kitchen.session() as session:
+        session.execute("DROP TABLE foods")
+    with pytest.raises(cb.PlanStale, match="another one now"):
+        plan.apply()
+
+
+def test_a_plan_keeps_the_keys_and_moments_that_it_made(db: cb.Database) -> None:
+    class Notes(cb.Table):
+        note_id: str = cb.field(key=True, uuid=True, default="uuid")
+        text: str
+        at: pl.Datetime("us", "UTC") = cb.field(default="now", on_update="now")  # type: ignore[valid-type]
+
+        class Config:
+            name = "notes"
+
+    db.create(Notes)
+    plan = db.insert(Notes, pl.DataFrame({"text": ["a", "b"]}), plan=True)
+    planned = plan.changes.filter(column="at")["new"].to_list()
+    keys = plan.changes["key"].unique(maintain_order=True).to_list()
+    report = plan.apply()
+    assert report.keys["note_id"].to_list() == keys
+    assert [str(at)[:19] for at in db.read(Notes)["at"]] == [text[:19] for text in planned]
+
+
+def test_a_plan_keeps_the_keys_that_the_database_made(db: cb.Database) -> None:
+    with db.session() as session:
+        identity = (
+            "integer PRIMARY KEY"
+            if db.backend.name == "sqlite"
+            else "int GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+        )
+        session.execute(f"CREATE TABLE tasks (id {identity}, title text NOT NULL)")
+    plan = db.insert("tasks", pl.DataFrame({"title": ["a", "b"]}), plan=True)
+    keys = plan.changes["key"].unique(maintain_order=True).to_list()
+    assert [str(key) for key in plan.apply().keys["id"]] == keys
+    assert db.insert("tasks", pl.DataFrame({"title": ["c"]})).keys["id"].item() == 3
+
+
+def test_every_verb_plans(kitchen: cb.Database) -> None:
+    before = rows(kitchen)
+    plans = [
+        kitchen.update(Foods, foods(1, name="x"), plan=True),
+        kitchen.delete(Foods, [1], plan=True),
+        kitchen.sync(Foods, foods(1, name="x"), plan=True),
+        kitchen.update_where(Foods, {"name": "x"}, "food_id = 1", plan=True),
+        kitchen.delete_where(Foods, "food_id = 1", plan=True),
+    ]
+    assert [plan.counts for plan in plans] == [
+        {"input": 1, "updated": 1},
+        {"input": 1, "deleted": 1},
+        {"input": 3, "updated": 1, "deleted": 2},
+        {"input": 1, "updated": 1},
+        {"input": 1, "deleted": 1},
+    ]
+    assert rows(kitchen) == before
+    assert plans[2].changes.filter(pl.col("row").is_null())["key"].unique().sort().to_list() == ["2", "3"]
+    for plan in (plans[0], plans[4]):
+        plan.apply()
+        if plan is plans[0]:
+            kitchen.update(Foods, foods(1))
+    assert [row[0] for row in rows(kitchen)] == [2, 3]
+
+
+def test_an_undo_can_be_planned(kitchen: cb.Database) -> None:
+    wrong = kitchen.delete(Foods, [1])
+    plan = kitchen.undo(wrong.batch_id, plan=True)
+    assert plan.counts == {"input": 1, "inserted": 1}
+    assert kitchen.read(Foods).height == 2
+    plan.apply()
+    assert kitchen.read(Foods).height == 3
+
+
+def test_a_plan_within_a_transaction(kitchen: cb.Database) -> None:
+    with kitchen.transaction():
+        kitchen.insert(Foods, foods(9))
+        plan = kitchen.update(Foods, foods(9, name="x"), plan=True)
+        assert plan.counts["updated"] == 1
+        plan.apply()
+    assert rows(kitchen)[-1] == (9, "x")
