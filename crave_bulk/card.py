@@ -125,7 +125,8 @@ def html(report: Report) -> str:
     Returns:
         HTML that needs nothing from outside; every value is escaped.
     """
-    parts = [_head(report, report.verb), _tiles(report.counts), _phase_bar(report.timings)]
+    title = f"{report.verb} (written before)" if report.replayed else report.verb
+    parts = [_head(report, title), _tiles(report.counts), _phase_bar(report.timings)]
     if not report.committed:
         parts.append(
             '<div class="cb-warn"><b>Nothing was written.</b> The counts say what each row would have '

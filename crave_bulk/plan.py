@@ -147,7 +147,11 @@ def _moved(planned: Change, found: Change) -> str:
         if not was.equals(now):
             gone = was.join(now, on=was.columns, how="anti", nulls_equal=True)
             more = now.join(was, on=was.columns, how="anti", nulls_equal=True)
-            return f"{max(gone.height, more.height):,} of the rows that it changes are not as they were"
+            first = (gone if gone.height else more).select(planned.key).row(0)
+            return (
+                f"rows that it changes are not as they were: {max(gone.height, more.height):,}, the first with the key "
+                f"{', '.join(map(str, first))}"
+            )
     return ""
 
 

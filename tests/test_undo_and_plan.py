@@ -231,7 +231,7 @@ def test_a_plan_whose_rows_have_moved_is_stale(kitchen: cb.Database, change: str
         assert plan.apply().counts == {"input": 1, "deleted": 1}
         return
     with pytest.raises(
-        cb.PlanStale, match="1 of the rows that it changes are not as they were; nothing was written"
+        cb.PlanStale, match="not as they were: 1, the first with the key 1; nothing was written"
     ):
         plan.apply()
     assert kitchen.read(Foods).height == 3
