@@ -15,7 +15,6 @@ import os
 import platform
 import socket
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -112,7 +111,6 @@ class Ledger:
         self.batches = Wire(named(Batches, name), backend)
         self.journal = Wire(named(Journal, f"{name}_journal"), backend)
         self._ready = False
-        self._first = threading.Lock()
 
     def ensure(self, session: Session) -> None:
         """Create the tables on the first write, or add the columns that they lack.
@@ -124,21 +122,21 @@ class Ledger:
             PermissionRefused: the login may not create them.
             BulkError: the database refused.
         """
+        # No lock among threads: one that waits here for another's transaction would keep that from going on.
         if self._ready:
             return
-        with self._first:
-            try:
-                evolve.evolve(session, [self.batches.contract, self.journal.contract])
-            except PermissionRefused as error:
-                said = getattr(error.__cause__, "said", error.said)
-                raise PermissionRefused(
-                    f"the table of batches {self.name!r} cannot be created: {said}; nothing was written: let "
-                    "somebody who may create it, name another by cb.connect(url, ledger='schema.table'), or do "
-                    "without by cb.connect(url, ledger=False)",
-                    sqlstate=error.sqlstate,
-                    said=error.said,
-                ) from error
-            self._ready = not session.in_transaction  # what a block has created may yet be rolled back
+        try:
+            evolve.evolve(session, [self.batches.contract, self.journal.contract])
+        except PermissionRefused as error:
+            said = getattr(error.__cause__, "said", error.said)
+            raise PermissionRefused(
+                f"the table of batches {self.name!r} cannot be created: {said}; nothing was written: let "
+                "somebody who may create it, name another by cb.connect(url, ledger='schema.table'), or do "
+                "without by cb.connect(url, ledger=False)",
+                sqlstate=error.sqlstate,
+                said=error.said,
+            ) from error
+        self._ready = not session.in_transaction  # what a block has created may yet be rolled back
 
     def exists(self, session: Session) -> bool:
         """Tell whether anything was written to the ledger yet, without creating it.

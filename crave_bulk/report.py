@@ -86,6 +86,10 @@ class Report:
     notes: tuple[str, ...] = ()
     database: Any = field(default=None, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the database behind where the report goes to another process."""
+        return {**self.__dict__, "database": None}
+
     @cached_property
     def counts(self) -> Counts:
         """Outcome → rows, and ``input``; the outcomes sum to the input, and one that is not listed is 0.
@@ -166,8 +170,10 @@ class Report:
             ...     report.undo().counts, db.read(Foods).height
             ({'input': 1, 'deleted': 1}, 0)
         """
-        if self.database is None or not self.committed:
+        if not self.committed:
             raise UndoRefused(f"batch {self.batch_id} wrote nothing, so there is nothing to take back")
+        if self.database is None:
+            raise UndoRefused(f"the report has left its database: take it back by db.undo({self.batch_id!r})")
         report: Report = self.database.undo(self.batch_id, force=force)
         return report
 

@@ -68,7 +68,8 @@ def past(session: Session, ledger: Ledger, batch_id: str) -> Past:
             raise UndoRefused(f"batch {row['batch_id']} was taken back already, by batch {row['undone_by']}")
         if not row["undoable"]:
             raise UndoRefused(
-                f"batch {row['batch_id']} ({row['table']}) was written with undo=False, so it cannot be taken back"
+                f"batch {row['batch_id']} ({row['table']}) cannot be taken back: it was written with undo=False, or its "
+                "report says why the rows could not be kept as they were"
             )
     return Past(
         own["transaction_id"][0],

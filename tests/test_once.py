@@ -127,8 +127,11 @@ def test_a_batch_that_failed_is_not_once(site: cb.Database) -> None:
 def test_a_batch_that_was_taken_back_may_be_written_again(site: cb.Database) -> None:
     site.upsert(Visits, VISITS.head(2)).undo()
     assert visits(site) == {}
-    assert not site.upsert(Visits, VISITS.head(2)).replayed
+    again = [site.upsert(Visits, VISITS.head(2)) for _ in range(2)]
+    assert [report.replayed for report in again] == [False, True]
     assert visits(site) == {"a": 1, "b": 2}
+    again[1].undo()
+    assert visits(site) == {}
 
 
 def test_a_transaction_that_is_rolled_back_is_not_once(site: cb.Database) -> None:

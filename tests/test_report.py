@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import polars as pl
@@ -49,6 +50,17 @@ def test_timings_cover_the_call() -> None:
     assert report.timings["phase"].to_list() == ["validate", "dedupe", "stage", "merge", "ledger", "report"]
     assert 0.5 * report.seconds <= report.timings["seconds"].sum() <= report.seconds
     assert report.rows_per_second == pytest.approx(3 / report.seconds)
+
+
+def test_a_report_goes_to_another_process() -> None:
+    with cb.connect() as db:
+        db.create(Foods)
+        report = db.insert(Foods, pl.DataFrame({"food_id": [1], "name": ["soup"]}))
+    there = pickle.loads(pickle.dumps(report))
+    assert there.counts == report.counts
+    assert there.outcomes.equals(report.outcomes)
+    with pytest.raises(cb.UndoRefused, match="db.undo"):
+        there.undo()
 
 
 def test_the_chart_has_a_bar_a_batch() -> None:

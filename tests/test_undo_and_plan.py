@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import polars as pl
 import pytest
 
@@ -342,3 +346,48 @@ def test_a_plan_within_a_transaction(kitchen: cb.Database) -> None:
         assert plan.counts["updated"] == 1
         plan.apply()
     assert rows(kitchen)[-1] == (9, "x")
+
+
+def test_a_login_that_may_delete_but_not_update_still_deletes(server_db: cb.Database) -> None:
+    server_db.create(Foods)
+    server_db.insert(Foods, foods(1, 2, 3))
+    with server_db.session() as session:
+        session.execute("DROP ROLE IF EXISTS crave_bulk_cleo")
+        session.execute("CREATE ROLE crave_bulk_cleo")
+        session.execute("GRANT SELECT, DELETE ON foods TO crave_bulk_cleo")
+        session.execute("GRANT ALL ON crave_bulk_batches, crave_bulk_batches_journal TO crave_bulk_cleo")
+        session.execute("GRANT USAGE ON SCHEMA public TO crave_bulk_cleo")
+        session.execute("SET ROLE crave_bulk_cleo")
+    try:
+        reports = [server_db.delete(Foods, [1]), server_db.delete_where(Foods, "food_id = 2")]
+    finally:
+        with server_db.session() as session:
+            session.execute("RESET ROLE")
+            session.execute("DROP OWNED BY crave_bulk_cleo")
+            session.execute("DROP ROLE crave_bulk_cleo")
+    for report in reports:
+        assert report.counts == {"input": 1, "deleted": 1}
+        assert "cannot be taken back: permission denied for table foods" in repr(report)
+        with pytest.raises(cb.UndoRefused, match="cannot be taken back"):
+            report.undo()
+    assert [row[0] for row in rows(server_db)] == [3]
+
+
+def test_two_transactions_at_once_may_be_the_first_to_write(server_db: cb.Database) -> None:
+    server_db.create(Foods)
+    inside = threading.Barrier(2, timeout=20)
+
+    def write(number: int) -> None:
+        with server_db.transaction():
+            if number == 1:
+                server_db.insert(Foods, foods(1))
+                inside.wait()
+                time.sleep(0.3)  # the other waits for this transaction now
+                server_db.insert(Foods, foods(2))
+            else:
+                inside.wait()
+                server_db.insert(Foods, foods(3))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, (1, 2)))
+    assert server_db.batches().height == 3

@@ -205,10 +205,7 @@ class Attempt:
             return self.images.none()
         with self.clock.phase("ledger", candidates.height):
             try:
-                before = self.images.before(staged="s.wave IS NOT NULL")
-                if self.job.kind == "delete":
-                    self.images.take_along(before)
-                return before
+                return self.images.before(staged="s.wave IS NOT NULL", deletes=self.job.kind == "delete")
             except ContractError as error:
                 self._unkept(error)
                 return None

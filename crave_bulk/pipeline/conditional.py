@@ -126,10 +126,7 @@ def execute(
 def _before(turn: Turn, statement: Statement, images: Images, verdict: Verdict) -> pl.DataFrame | None:
     """Read the rows as they are, where they can be kept."""
     try:
-        before = images.before_where(statement.where, statement.chosen)
-        if not statement.remain:
-            images.take_along(before)
-        return before
+        return images.before_where(statement.where, statement.chosen, deletes=not statement.remain)
     except ContractError as error:
         if turn.must:
             raise

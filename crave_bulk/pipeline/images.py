@@ -42,40 +42,48 @@ class Images:
 
     # -- before --
 
-    def before(self, *, staged: str = "true") -> pl.DataFrame:
+    def before(self, *, staged: str, deletes: bool) -> pl.DataFrame:
         """Read the rows that exist for the staged keys, and keep others from changing them.
 
         Args:
             staged: which of the staged rows, as ``s``; each key once.
+            deletes: they are to be deleted.
 
         Returns:
             The short columns.
 
         Raises:
-            ContractError: a row holds what no frame can.
+            ContractError: a row holds what no frame can, or the login may delete rows but not lock them.
         """
-        return self._read(before_sql(self.wire, self._lock, staged))
+        before = self._read(before_sql(self.wire, self._lock, staged), safe=self.complete and not deletes)
+        if deletes:
+            self._along = Along(self.session, self.wire, before)
+        return before
 
-    def before_where(self, where: str, parameters: pl.DataFrame | None) -> pl.DataFrame:
+    def before_where(self, where: str, parameters: pl.DataFrame | None, *, deletes: bool) -> pl.DataFrame:
         """Read the rows that meet a condition, and keep others from changing them.
 
         Args:
             where: the condition, in SQL, over ``t``.
             parameters: the values that it binds.
+            deletes: they are to be deleted.
 
         Returns:
             The short columns.
 
         Raises:
-            ContractError: a row holds what no frame can.
+            ContractError: as for `before`.
         """
         query = f"SELECT {self.wire.read(self.names)} FROM {self.wire.target} AS t WHERE {where}{self._lock}"
-        return self._read(query, parameters)
+        before = self._read(query, parameters, safe=self.complete and not deletes)
+        if deletes:
+            self._along = Along(self.session, self.wire, before)
+        return before
 
-    def _read(self, query: str, parameters: pl.DataFrame | None = None) -> pl.DataFrame:
-        """Read rows, some of which may hold what no frame can, where others have made the table."""
+    def _read(self, query: str, parameters: pl.DataFrame | None = None, *, safe: bool) -> pl.DataFrame:
+        """Read rows; where that may fail, without harm to the transaction."""
         try:
-            with nullcontext() if self.complete else self.session.shielded():
+            with nullcontext() if safe else self.session.shielded():
                 return self.wire.fetch(self.session, query, self.names, parameters=parameters)
         except DatabaseError as error:
             if not about_rows(error):
@@ -85,17 +93,6 @@ class Images:
     @property
     def _lock(self) -> str:
         return self.session.backend.lock_rows.format(quote_all(self.wire.contract.key, "t."))
-
-    def take_along(self, before: pl.DataFrame) -> None:
-        """Read the rows of other tables that go, or change, with those that are about to be deleted.
-
-        Args:
-            before: the short columns of these.
-
-        Raises:
-            ContractError: a table that is concerned has no key.
-        """
-        self._along = Along(self.session, self.wire, before)
 
     def none(self) -> pl.DataFrame:
         """Make a frame of no rows."""

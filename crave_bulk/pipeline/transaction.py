@@ -160,7 +160,7 @@ class Batch:
         found = book.claim(session, key.text)
         if not found.height:
             return False
-        report = once.replayed(key, work, found.row(0, named=True))
+        report = replace(once.replayed(key, work, found.row(0, named=True)), database=self.db)
         self._result = Plan(report, [], None) if self.options.plan else report
         return True
 
