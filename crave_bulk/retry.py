@@ -16,21 +16,23 @@ _LONGEST = 2.0
 
 
 def again(
-    watch: Watch, transient: Callable[[BaseException], bool], tell: Callable[[int], None] | None = None
+    watch: Watch,
+    transient: Callable[[BaseException], bool],
+    tell: Callable[[int, BaseException], None] | None = None,
 ) -> Retrying:
     """Run a block until it succeeds, fails for good, or has failed too often.
 
     Args:
         watch: ends a pause where the call is cancelled or runs out of time.
         transient: whether what was raised may not be raised the next time.
-        tell: called with the number of each attempt that has failed so.
+        tell: called with the number of each attempt that has failed so, and what it raised.
 
     Returns:
         Attempts to iterate over; each is a context manager, and the last error is raised as it is.
 
     Example:
         >>> failed = []
-        >>> for attempt in again(Watch(), lambda error: True, failed.append):
+        >>> for attempt in again(Watch(), lambda error: True, lambda number, error: failed.append(number)):
         ...     with attempt:
         ...         _ = 1 / len(failed)
         >>> failed
@@ -38,8 +40,9 @@ def again(
     """
 
     def before_sleep(state: RetryCallState) -> None:
-        if tell is not None:
-            tell(state.attempt_number)
+        error = state.outcome.exception() if state.outcome else None
+        if tell is not None and error is not None:
+            tell(state.attempt_number, error)
 
     return Retrying(
         retry=retry_if_exception(transient),

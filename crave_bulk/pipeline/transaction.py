@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from crave_bulk import journal, ledger, log, once
 from crave_bulk.engine import value
 from crave_bulk.errors import (
-    BulkError,
     CommitUnknown,
     ConnectionFailed,
     ConstraintViolated,
@@ -107,18 +106,15 @@ class Batch:
         try:
             with self.db.session() as session:
                 self._joined = session.in_transaction
-                self.work = self.work or self._prepare()
+                if self.work is None:
+                    self.work = self._prepare()
+                    self._once = once.key(self.options.once, self.work, self.db.ledger is not None)
                 self._attempt(session, self.work)
-        except Raced as error:
-            self._last_error: BaseException = error
-            raise
         except CommitUnknown as lost:
-            self._last_error = lost
-            if not self.db.was_committed(lost):
+            # Without a batch in it, it was the ledger that was to be created, or a batch that was found there.
+            nothing = self.db.ledger is not None and not lost.batches
+            if nothing or not self.db.was_committed(lost):
                 raise ConnectionFailed(f"{lost.__cause__}; nothing was written") from lost
-        except BulkError as error:
-            self._last_error = error
-            raise
 
     # -- what is tried again --
 
@@ -131,15 +127,14 @@ class Batch:
         # A transaction that was opened outside has read what is locked or out of date by now.
         return isinstance(error, DatabaseBusy | ConnectionFailed) and not self._joined and not self.db.closed
 
-    def _tell(self, attempt: int) -> None:
+    def _tell(self, attempt: int, error: BaseException) -> None:
         self._retries += 1
-        log.retried(self.id, attempt, self._last_error)
+        log.retried(self.id, attempt, error)
 
     # -- one attempt --
 
     def _attempt(self, session: Session, work: Work) -> None:
         book = self.db.ledger
-        self._once = once.key(self.options.once, work, book is not None)
         if book is not None and not self.options.plan:
             book.ensure(session)
         try:
