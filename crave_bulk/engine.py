@@ -21,7 +21,7 @@ def warm_up() -> None:
     """Start the instance in the background, so that the first batch does not wait for it."""
     if _instance.cache_info().currsize:
         return
-    threading.Thread(target=value, args=("SELECT uuidv7()",), name="crave_bulk-duckdb", daemon=True).start()
+    threading.Thread(target=value, args=("SELECT uuidv7()",), name="crave_bulk-duckdb").start()
 
 
 def value(statement: str) -> object:

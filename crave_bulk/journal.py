@@ -85,6 +85,34 @@ class Change:
         """The rows that are there now."""
         return pl.concat([self.after.filter(pl.col(self.key[0]).is_not_null()), self.new])
 
+    def under(self, wire: Wire) -> Change:
+        """Take another wire of the same columns, which may number them differently.
+
+        Args:
+            wire: the other.
+
+        Returns:
+            The same change.
+        """
+        names = {short: wire.short[name] for name, short in self.wire.short.items()}
+        columns = ["_row", *wire.shorts(wire.contract.column_names)]
+        before, after, new = (
+            rows.rename(names).select(columns) for rows in (self.before, self.after, self.new)
+        )
+        return Change(wire, before, after, new)
+
+    def moved(self) -> Change:
+        """Leave out the rows that are as they were.
+
+        Returns:
+            The rest.
+        """
+        values = [name for name in self.before.columns if name != "_row"]
+        same = pl.DataFrame(
+            [self.before[name].eq_missing(self.after[name]).alias(name) for name in values]
+        ).select(pl.all_horizontal(pl.all()).alias("same"))["same"]
+        return replace(self, before=self.before.filter(~same), after=self.after.filter(~same))
+
     def then(self, later: Change) -> Change:
         """Add what was changed in the same table later on.
 
@@ -94,6 +122,7 @@ class Change:
         Returns:
             Both as one: the first state of each row, and the last.
         """
+        later = later.under(self.wire)
         seen = pl.concat([self.before.select(self.key), self.new.select(self.key)])
         was = later.before.join(seen, on=self.key, how="anti", maintain_order="left")
         touched = pl.concat([later.before.select(self.key), later.new.select(self.key)])

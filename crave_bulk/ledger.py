@@ -263,12 +263,12 @@ class Ledger:
         selection = read.Selection({"batch_id": batch_id}, None, "part", None, True)
         return read.run(session, self.journal, read.build(self.journal, self.backend, selection))
 
-    def undone(self, session: Session, transaction_id: str, by: str) -> int:
-        """Mark the batches of a transaction as taken back, which lets them be written once more.
+    def undone(self, session: Session, batch_ids: Sequence[str], by: str) -> int:
+        """Mark batches as taken back, which lets them be written once more.
 
         Args:
             session: the connection, in the transaction of the undo.
-            transaction_id: the transaction.
+            batch_ids: the batches.
             by: the batch that takes them back.
 
         Returns:
@@ -277,24 +277,30 @@ class Ledger:
         Raises:
             BulkError: the database refused.
         """
-        self._redone(session, transaction_id)
         parameters = Parameters(self.backend)
-        batch, transaction = (
-            self._bind(parameters, name, value)
-            for name, value in (("undone_by", by), ("transaction_id", transaction_id))
-        )
+        batch = self._bind(parameters, "undone_by", by)
+        ids = ", ".join(self._bind(parameters, "batch_id", one) for one in batch_ids)
         sql = (
             f"UPDATE {self.batches.target} SET undone_by = {batch}, once = NULL "
-            f"WHERE transaction_id = {transaction} AND undone_by IS NULL RETURNING 1 AS one"
+            f"WHERE batch_id IN ({ids}) AND undone_by IS NULL RETURNING 1 AS one"
         )
         return session.fetch(sql, parameters.frame()).height
 
-    def _redone(self, session: Session, transaction_id: str) -> None:
-        """Let batches stand again where what had taken them back is taken back itself."""
+    def stand_again(self, session: Session, batch_ids: Sequence[str]) -> None:
+        """Let batches stand again, as what had taken them back is taken back itself.
+
+        Args:
+            session: the connection, in the transaction of the undo.
+            batch_ids: what had taken them back.
+
+        Raises:
+            BulkError: the database refused.
+        """
         parameters = Parameters(self.backend)
-        transaction = self._bind(parameters, "transaction_id", transaction_id)
-        undos = f"SELECT batch_id FROM {self.batches.target} WHERE transaction_id = {transaction}"
-        sql = f"UPDATE {self.batches.target} SET undone_by = NULL WHERE undone_by IN ({undos}) RETURNING 1 AS one"
+        ids = ", ".join(self._bind(parameters, "undone_by", one) for one in batch_ids)
+        sql = (
+            f"UPDATE {self.batches.target} SET undone_by = NULL WHERE undone_by IN ({ids}) RETURNING 1 AS one"
+        )
         session.fetch(sql, parameters.frame())
 
     def _bind(self, parameters: Parameters, name: str, value: Any) -> str:

@@ -34,13 +34,14 @@ class Past:
     Attributes:
         transaction_id: what they have in common.
         batch_ids: in the order in which they were written.
-        verb: of the batch that is to be taken back.
         tables: their tables.
+        undoes: one of them has taken back others.
     """
 
     transaction_id: str
     batch_ids: list[str]
     tables: list[str]
+    undoes: bool
 
 
 def past(session: Session, ledger: Ledger, batch_id: str) -> Past:
@@ -57,11 +58,13 @@ def past(session: Session, ledger: Ledger, batch_id: str) -> Past:
     Raises:
         UndoRefused: there is no such batch, it was taken back already, or what it changed was not kept.
     """
-    columns = ["batch_id", "transaction_id", "table", "undoable", "undone_by"]
+    columns = ["batch_id", "transaction_id", "verb", "table", "undoable", "undone_by"]
     own = ledger.read(session, read.Selection({"batch_id": batch_id}, columns)) if _is_id(batch_id) else None
     if own is None or not own.height:
         raise UndoRefused(f"there is no batch {batch_id!r} in {ledger.name}: see db.batches()")
-    together = {"transaction_id": own["transaction_id"][0]}
+    # The ids of batches sort by time, and a transaction has that of its first: no older ones need be looked at.
+    first = own["transaction_id"][0]
+    together = {"batch_id__gte": first, "transaction_id": first}
     found = ledger.read(session, read.Selection(together, columns, "batch_id"))
     for row in found.iter_rows(named=True):
         if row["undone_by"] is not None:
@@ -71,10 +74,9 @@ def past(session: Session, ledger: Ledger, batch_id: str) -> Past:
                 f"batch {row['batch_id']} ({row['table']}) cannot be taken back: it was written with undo=False, or its "
                 "report says why the rows could not be kept as they were"
             )
+    tables = ", ".join(found["table"]).split(", ")
     return Past(
-        own["transaction_id"][0],
-        found["batch_id"].to_list(),
-        found["table"].unique(maintain_order=True).to_list(),
+        first, found["batch_id"].to_list(), list(dict.fromkeys(tables)), "undo" in found["verb"].to_list()
     )
 
 
@@ -102,6 +104,7 @@ class UndoWork(Work):
         self.past = past(session, ledger, batch_id)
         self.clock, self.source = Clock(), pl.DataFrame()
         self._keys: list[pl.DataFrame] = []
+        self._left: dict[str, pl.DataFrame] = {}  # the keys of rows that are left alone, by table
 
     @property
     def table(self) -> str:
@@ -124,7 +127,7 @@ class UndoWork(Work):
 
     def write(self, turn: Turn) -> Verdict:
         """Put the rows back."""
-        self._keys = []
+        self._keys, self._left = [], {}
         verdict, changed = Verdict.over(0), [pl.DataFrame(schema=CHANGED_SINCE)]
         for batch_id in reversed(self.past.batch_ids):
             stored = journal.load(turn.session, self.ledger, batch_id)
@@ -138,10 +141,11 @@ class UndoWork(Work):
         lines = pl.concat(changed)
         if lines.height and not self.force:
             raise UndoRefused(_refusal(self.past, lines), lines)
-        if self.ledger.undone(turn.session, self.past.transaction_id, turn.batch_id) < len(
-            self.past.batch_ids
-        ):
-            raise UndoRefused("another has taken the batch back just now")
+        if self.past.undoes:
+            self.ledger.stand_again(turn.session, self.past.batch_ids)
+        ids = self.past.batch_ids
+        if self.ledger.undone(turn.session, ids, turn.batch_id) < len(ids):
+            raise UndoRefused("another has taken the batch back just now; nothing was changed")
         return verdict
 
     def _had_changed(self, session: Session, batch_id: str) -> bool:
@@ -158,7 +162,10 @@ class UndoWork(Work):
         with self.clock.phase("dedupe", stored.after.height):
             now = self._now(turn, wire, stored)
             moved = _moved(stored.after, now, key)
-            changed = _changed(stored, wire, now, moved)
+            left = self._left.get(wire.target, moved.clear())
+            # A row that was left alone in a later batch stays so, even if it is now as this one left it.
+            changed = _changed(stored, wire, now, moved.join(left, on=key, how="anti"))
+            moved = self._left[wire.target] = pl.concat([moved, left]).unique(maintain_order=True)
         back = stored.before.join(moved, on=key, how="anti", maintain_order="left")
         new = stored.after.select(key).join(stored.before, on=key, how="anti", maintain_order="left")
         new = new.join(moved, on=key, how="anti", maintain_order="left")
@@ -168,8 +175,9 @@ class UndoWork(Work):
             gone = self._delete(turn, wire, new, late=True) if gone is None else gone
         for part, rows in ((restored, back), (gone, new)):
             self._account(verdict, part, rows.select(key), stored)
-        left = Verdict(pl.repeat("stale", moved.height, dtype=OUTCOME, eager=True))
-        self._account(verdict, left, moved, stored)
+        mine = moved.join(left, on=key, how="anti", maintain_order="left")
+        stale = Verdict(pl.repeat("stale", mine.height, dtype=OUTCOME, eager=True))
+        self._account(verdict, stale, mine, stored)
         return changed
 
     def _account(self, verdict: Verdict, part: Verdict | None, keys: pl.DataFrame, stored: Stored) -> None:
@@ -294,6 +302,7 @@ def _delete_job(wire: Wire, keys: pl.DataFrame) -> Job:
         {},
         keys,
         changed="deleted",
+        alone=True,
     )
 
 

@@ -224,8 +224,20 @@ class Backend(ABC):
             name: the table.
 
         Returns:
-            A query: ``found``, a JSON list of ``schema``, ``table``, ``columns``, ``targets``, and
-            ``deletes``, false where they are set to NULL or a default.
+            A query: ``found``, a JSON list of ``schema``, ``table``, ``columns``, ``targets``; ``deletes``,
+            false where they are set to NULL or a default; ``own``, whether it is the table itself that
+            points; and ``known_as``, as of `known_as`.
+        """
+
+    @abstractmethod
+    def known_as(self, name: TableName) -> str:
+        """Ask for a name that is a table's alone, however it is called.
+
+        Args:
+            name: the table.
+
+        Returns:
+            A query of one text.
         """
 
     @abstractmethod

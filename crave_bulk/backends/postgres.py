@@ -256,6 +256,17 @@ class Postgres(Backend):
         """
         return cascades_sql(self.table(name))
 
+    def known_as(self, name: TableName) -> str:
+        """Ask for a name that is a table's alone.
+
+        Args:
+            name: the table.
+
+        Returns:
+            A query of one text, its OID.
+        """
+        return f"SELECT {sql.literal(self.table(name))}::regclass::oid::text AS known_as"
+
     def facts(self, name: TableName) -> str:
         """Write what a batch has to know of its table.
 

@@ -51,7 +51,8 @@ def cascades_sql(table: str) -> str:
         table: its quoted name.
 
     Returns:
-        A query: ``found``, a JSON list as of `dependents_sql`, with ``deletes``.
+        A query: ``found``, a JSON list as of `dependents_sql`, with ``deletes``, ``own`` where the table itself
+        points, and ``known_as``, a name that is the table's alone.
     """
     return _references_sql(table, "f.confdeltype IN ('c', 'n', 'd')")
 
@@ -61,7 +62,8 @@ def _references_sql(table: str, which: str) -> str:
     columns = _NAMES.format(keys="f.conkey", table="f.conrelid")
     targets = _NAMES.format(keys="f.confkey", table="f.confrelid")
     return f"""SELECT coalesce(json_agg(json_build_object('schema', n.nspname, 'table', c.relname, 'columns', {columns},
-  'targets', {targets}, 'deletes', f.confdeltype = 'c') ORDER BY f.oid), '[]')::text AS found
+  'targets', {targets}, 'deletes', f.confdeltype = 'c', 'own', f.conrelid = f.confrelid,
+  'known_as', c.oid::text) ORDER BY f.oid), '[]')::text AS found
 FROM pg_catalog.pg_constraint AS f JOIN pg_catalog.pg_class AS c ON c.oid = f.conrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE f.confrelid = {oid} AND f.contype = 'f' AND f.conparentid = 0 AND {which}"""

@@ -343,6 +343,17 @@ class SQLite(Backend):
         """
         return self._references_sql(name, "AND f.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT')")
 
+    def known_as(self, name: TableName) -> str:
+        """Ask for a name that is a table's alone.
+
+        Args:
+            name: the table.
+
+        Returns:
+            A query of one text: the name in small letters, as its case does not matter.
+        """
+        return f"SELECT lower({self._literal(name)}) AS known_as"
+
     def _literal(self, name: TableName) -> str:
         return sql.literal(self.table(name)[1:-1].replace('""', '"'))
 
@@ -352,7 +363,8 @@ class SQLite(Backend):
         return (
             "SELECT coalesce(json_group_array(json(part)), '[]') AS found FROM (SELECT json_object('schema', NULL, "
             "'table', m.name, 'columns', json_group_array(f.\"from\"), 'targets', "
-            f"json_group_array(coalesce(f.\"to\", {key})), 'deletes', json(iif(f.on_delete = 'CASCADE', 'true', 'false'))"
+            f"json_group_array(coalesce(f.\"to\", {key})), 'deletes', json(iif(f.on_delete = 'CASCADE', 'true', 'false')), "
+            f"'own', json(iif(m.name = {table} COLLATE NOCASE, 'true', 'false')), 'known_as', lower(m.name)"
             ") AS part\nFROM sqlite_master AS m JOIN pragma_foreign_key_list(m.name) AS f\n"
             f"WHERE m.type = 'table' AND f.\"table\" = {table} COLLATE NOCASE {which} GROUP BY m.name, f.id)"
         )

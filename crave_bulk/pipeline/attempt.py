@@ -59,7 +59,13 @@ class Attempt:
         )
         self.accounts.watched = self.writer.watched
         self.checks = Checks(
-            session, job.wire, job.columns.compare, job.kind, job.ignores, joined=turn.joined
+            session,
+            job.wire,
+            job.columns.compare,
+            job.kind,
+            job.ignores,
+            joined=turn.joined,
+            alone=job.alone,
         )
 
     def run(self) -> None:
@@ -239,11 +245,14 @@ class Attempt:
         with self.clock.phase("ledger", written.height):
             if expected is not None and self.images.known(expected, written):
                 return
-            rows = final.select("_row", *self.key).join(written, on="_row", maintain_order="left")
+            rows = final.select("_row", *self.key)
             if self.job.kind == "delete":
-                self.images.gone(before, rows)
+                # SQLite does not name the rows that went along with others before their turn came.
+                gone = self.verdict.outcomes.gather(rows["_row"]).eq_missing("deleted")
+                went = rows.filter(gone | rows["_row"].is_in(written["_row"].implode()))
+                self.images.gone(before, went.with_columns(inserted=pl.lit(False)))
             else:
-                self.images.written(before, rows)
+                self.images.written(before, rows.join(written, on="_row", maintain_order="left"))
 
     def _again(
         self,

@@ -99,7 +99,7 @@ class RowWork(Work):
         if verdict.deleted is None:
             return keys, verdict.outcomes
         others = pl.repeat("deleted", verdict.deleted.height, dtype=OUTCOME, eager=True)
-        return pl.concat([keys, verdict.deleted]), verdict.outcomes.append(others)
+        return pl.concat([keys, verdict.deleted]), pl.concat([verdict.outcomes, others])
 
     def about(self) -> str:
         """Name the options, and the merge rules."""

@@ -31,13 +31,21 @@ class Along:
     """
 
     def __init__(self, session: Session, wire: Wire, rows: pl.DataFrame) -> None:
-        self.session = session
-        self._found: dict[str, tuple[Wire, pl.DataFrame]] = {wire.target: (wire, rows)}
-        self._own, self._told = wire.target, rows
-        pending = [(wire, rows)] if rows.height else []
+        self.session, self._told = session, rows
+        # By the catalog's own name, as a table may be called by several. The first is the table itself.
+        self._wires: dict[str, Wire] = {}
+        self._found: dict[str, pl.DataFrame] = {}  # what is concerned, as it is now
+        self._gone: dict[str, pl.DataFrame] = {}  # the keys of those of them that are deleted
+        self._own = session.fetch(session.backend.known_as(wire.contract.name)).item()
+        self._know(self._own, wire, rows)
+        pending = [self._own] if rows.height else []
+        self._gone[self._own] = rows.select(self._key(self._own)).clear()
+        going = {self._own: rows}
         while pending:
-            parent, gone = pending.pop(0)
-            pending += self._children(parent, gone)
+            name = pending.pop(0)
+            for child, more in self._pass_on(name, going.pop(name)):
+                going[child] = pl.concat([going[child], more]) if child in going else more
+                pending += [child] if child not in pending else []
 
     def changes(self) -> Iterator[Change]:
         """Read what is there now of what went along; the farthest first, as it is put back last.
@@ -45,40 +53,57 @@ class Along:
         Yields:
             A change for each table.
         """
-        for target, (wire, was) in reversed(self._found.items()):
-            key = wire.shorts(wire.contract.key)
-            if target == self._own:
+        for name in reversed(self._found):
+            wire, was, key = self._wires[name], self._found[name], self._key(name)
+            if name == self._own:
                 was = was.join(self._told, on=key, how="anti", maintain_order="left")
             if was.height:
-                with_numbers = was.with_columns(_row=pl.lit(-1, dtype=pl.Int64)).select("_row", *was.columns)
-                now = self._now(wire, was.select(key)).select("_row", *was.columns)
-                yield Change.between(wire, with_numbers, now)
+                numbered = was.with_columns(_row=pl.lit(-1, dtype=pl.Int64)).select("_row", *was.columns)
+                change = Change.between(wire, numbered, self._now(wire, was.select(key))).moved()
+                if change.before.height:
+                    yield change
 
-    def _children(self, parent: Wire, gone: pl.DataFrame) -> Iterator[tuple[Wire, pl.DataFrame]]:
-        """Read the rows that point at some, and give those that are deleted with them."""
-        backend = self.session.backend
-        references = json.loads(self.session.fetch(backend.cascades_sql(parent.contract.name)).item())
-        if not references:
+    def _key(self, name: str) -> list[str]:
+        wire = self._wires[name]
+        return wire.shorts(wire.contract.key)
+
+    def _know(self, name: str, wire: Wire, rows: pl.DataFrame) -> None:
+        """Remember rows of a table."""
+        self._wires.setdefault(name, wire)
+        known = self._found.get(name, rows.clear())
+        new = rows.join(known, on=self._key(name), how="anti", maintain_order="left")
+        self._found[name] = pl.concat([known, new])
+
+    def _pass_on(self, name: str, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+        """Read the rows that point at rows which are deleted, and give those that are deleted with them."""
+        gone, key = self._gone.get(name), self._key(name)
+        if gone is not None:
+            rows = rows.join(gone, on=key, how="anti", maintain_order="left")
+        self._gone[name] = rows.select(key) if gone is None else pl.concat([gone, rows.select(key)])
+        parent = self._wires[name]
+        references = json.loads(
+            self.session.fetch(self.session.backend.cascades_sql(parent.contract.name)).item()
+        )
+        if not references or not rows.height:
             return
-        self.session.ingest(_STAGE, gone.select(parent.shorts(parent.contract.key)))
-        for reference in references:
-            child, rows = self._pointing(parent, reference)
-            key = child.shorts(child.contract.key)
-            _, known = self._found.get(child.target, (child, rows.clear()))
-            new = rows.join(known, on=key, how="anti", maintain_order="left")
-            self._found[child.target] = (child, pl.concat([known, new]))
-            if reference["deletes"] and new.height:
-                yield child, new
+        self.session.ingest(_STAGE, rows.select(key))
+        found = [(reference, *self._pointing(parent, name, reference)) for reference in references]
         self.session.execute(f"DROP TABLE {_STAGE}")
+        for reference, child, pointing in found:
+            if reference["deletes"] and pointing.height:
+                yield child, pointing
 
-    def _pointing(self, parent: Wire, reference: dict[str, Any]) -> tuple[Wire, pl.DataFrame]:
+    def _pointing(self, parent: Wire, name: str, reference: dict[str, Any]) -> tuple[str, pl.DataFrame]:
+        """Read the rows that point by one reference."""
         backend = self.session.backend
-        name = TableName(reference["table"], reference["schema"])
-        child = self._found.get(backend.table(name), (None,))[0] or _whole(self.session, name)
-        names = child.contract.column_names
-        lock = backend.lock_rows.format(quote_all(child.contract.key, "t."))
-        query = pointing_sql(parent, child, reference["columns"], reference["targets"]) + lock
-        return child, child.fetch(self.session, query, names)
+        table = TableName(reference["table"], reference["schema"])
+        child = name if reference["own"] else reference["known_as"]
+        wire = self._wires.get(child) or _whole(self.session, table)
+        lock = backend.lock_rows.format(quote_all(wire.contract.key, "t."))
+        query = pointing_sql(parent, wire, reference["columns"], reference["targets"]) + lock
+        rows = wire.fetch(self.session, query, wire.contract.column_names)
+        self._know(child, wire, rows)
+        return child, rows
 
     def _now(self, wire: Wire, keys: pl.DataFrame) -> pl.DataFrame:
         names = wire.contract.column_names
@@ -88,7 +113,7 @@ class Along:
         query = f"SELECT {wire.read(names)} FROM {wire.target} AS t JOIN ({staged}) AS s ON {match}"
         rows = wire.fetch(self.session, query, names)
         self.session.execute(f"DROP TABLE {_STAGE}")
-        return rows.with_columns(_row=pl.lit(-1, dtype=pl.Int64))
+        return rows.select(pl.lit(-1, dtype=pl.Int64).alias("_row"), pl.all())
 
 
 def _whole(session: Session, name: TableName) -> Wire:

@@ -32,9 +32,11 @@ class Checks:
         ignores: bool,
         *,
         joined: bool,
+        alone: bool = False,
     ) -> None:
         self.session, self.wire, self.compare, self.kind, self.ignores = session, wire, compare, kind, ignores
         self.moved: set[int] = set()
+        self.alone = alone  # what would be deleted or changed by a reference is in the way as well
         self.joined = joined  # an outer transaction may still bring the parents of deferred references
 
     def left_out(self) -> list[str]:
@@ -90,13 +92,16 @@ class Checks:
             Those rows.
         """
         backend, depended = self.session.backend, {}
-        found = self.session.fetch(backend.dependents_sql(self.wire.contract.name)).item()
-        for part in json.loads(found):
+        found = json.loads(self.session.fetch(backend.dependents_sql(self.wire.contract.name)).item())
+        if self.alone:
+            found += json.loads(self.session.fetch(backend.cascades_sql(self.wire.contract.name)).item())
+        for part in found:
             table = TableName(part["table"], part["schema"])
             reference = Reference(tuple(part["columns"]), table, tuple(part["targets"]))
             if self.joined and self._deferred(reference):
                 continue  # the transaction may still delete what refers to it
-            rows = self.session.fetch(constraints.depended_sql(self.wire, backend, reference))
+            within = self.alone and part["own"]
+            rows = self.session.fetch(constraints.depended_sql(self.wire, backend, reference, within=within))
             depended[reference] = set(rows["_row"].to_list())
         return Settled(depended=depended)
 

@@ -13,6 +13,7 @@ import polars as pl
 from crave_bulk.backends.base import Backend
 from crave_bulk.compare import Parameters, unknown_column
 from crave_bulk.errors import ContractError
+from crave_bulk.pipeline import dedupe
 from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.images import Images
 from crave_bulk.pipeline.intake import moment
@@ -23,6 +24,7 @@ from crave_bulk.pipeline.verdict import Verdict
 from crave_bulk.pipeline.work import Turn, Work
 from crave_bulk.report import OUTCOME
 from crave_bulk.scalar import to_series
+from crave_bulk.session import Session
 from crave_bulk.sql import quote
 from crave_bulk.table import Column, Contract
 from crave_bulk.where import Where, compile_wanted
@@ -111,6 +113,9 @@ def execute(
     if not found.height:  # of no row, SQLite's driver does not know any dtype
         found = pl.DataFrame(schema={wire.short[name]: wire.codecs[name].wire for name in key})
     found = wire.from_wire(found, key)
+    if before is not None and not statement.remain and found.height < before.height:
+        # SQLite does not name the rows that went along with others before their turn came.
+        found = _gone(turn.session, wire, before, staging)
     if images is not None and before is not None and found.height:
         rows = found.with_row_index("_row").with_columns(
             pl.col("_row").cast(pl.Int64), inserted=pl.lit(False)
@@ -132,6 +137,15 @@ def _before(turn: Turn, statement: Statement, images: Images, verdict: Verdict) 
             raise
         verdict.unkept = str(error)
         return None
+
+
+def _gone(session: Session, wire: Wire, before: pl.DataFrame, staging: Staging) -> pl.DataFrame:
+    """Find the rows that are not there any more."""
+    key = wire.shorts(wire.contract.key)
+    rows = before.select(key).with_row_index("_row").with_columns(pl.col("_row").cast(pl.Int64))
+    staging.put(rows)
+    there = dedupe.taken(session, wire)
+    return rows.filter(~pl.col("_row").is_in(there.implode())).drop("_row")
 
 
 def update_where(wire: Wire, changes: Mapping[str, Any], where: Where) -> ConditionWork:

@@ -131,18 +131,22 @@ def orphans_sql(wire: Wire, backend: Backend, reference: Reference) -> str:
     )
 
 
-def depended_sql(wire: Wire, backend: Backend, reference: Reference) -> str:
+def depended_sql(wire: Wire, backend: Backend, reference: Reference, *, within: bool = False) -> str:
     """Ask which staged rows another table refers to.
 
     Args:
         wire: the table.
         backend: whose names to use.
         reference: the other table, its columns, and the columns here that they point at.
+        within: it is the table itself that refers, and staged rows may refer to each other.
 
     Returns:
         A query: ``_row``.
     """
     key = wire.contract.key
+    staged = (
+        f" AND NOT EXISTS (SELECT 1 FROM ({wire.staged(key, STAGE)}) AS o WHERE {wire.equal(key, 'c', 'o')})"
+    )
     points = " AND ".join(
         f"c.{quote(column)} = t.{quote(target)}"
         for column, target in zip(reference.columns, reference.targets, strict=True)
@@ -150,7 +154,7 @@ def depended_sql(wire: Wire, backend: Backend, reference: Reference) -> str:
     return (
         f"SELECT s._row FROM ({wire.staged(key, STAGE, extra=['s._row'])}) AS s\n"
         f"JOIN {wire.target} AS t ON {wire.equal(key, 't', 's')}\n"
-        f"WHERE EXISTS (SELECT 1 FROM {backend.table(reference.table)} AS c WHERE {points})"
+        f"WHERE EXISTS (SELECT 1 FROM {backend.table(reference.table)} AS c WHERE {points}{staged if within else ''})"
     )
 
 

@@ -35,6 +35,7 @@ class Job:
         ignores: an insert leaves rows alone whose key exists.
         distinct: rows of the same key are refused rather than combined.
         changed: the outcome of a row that exists and was written.
+        alone: a deletion takes nothing along and changes nothing else: such a row is refused.
         others: what becomes of the rows of the table that are not in the frame, if anything does.
     """
 
@@ -48,6 +49,7 @@ class Job:
     ignores: bool = False
     distinct: bool = False
     changed: str = "updated"
+    alone: bool = False
     others: Others | None = None
 
     @property

@@ -49,7 +49,7 @@ class LedgerVerbs(Connections):
         """
         book = self._book()
         shown = [n for n in book.batches.contract.column_names if n not in ("once", "content", "report")]
-        selection = read.Selection(where, shown, ["-started_at", "-batch_id"], limit)
+        selection = read.Selection(where, shown, "-batch_id", limit)
         with self.session() as session, session.shielded():
             return book.read(session, selection)
 
