@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -26,7 +27,8 @@ from crave_bulk.session import Listener, Session
 from crave_bulk.table import Contract, Table, TableName, contract_of
 from crave_bulk.watch import Watch
 
-_POOL_SECONDS = 30.0
+_POOL_SECONDS = 30.0  # to wait for a connection,
+_POOL_WAIT = 0.1  # at a stretch
 
 
 class Connections:
@@ -61,6 +63,8 @@ class Connections:
         session.watch = getattr(self._local, "watch", None) or session.watch
         self._local.session = session
         try:
+            if session.watch.left is not None and self.backend.patience:
+                session.wait(self.backend.patience.seconds)
             yield session
         finally:
             self._local.session = None
@@ -72,16 +76,25 @@ class Connections:
                 lost.dispose()  # where one connection is lost, so are the idle ones
 
     def _borrow(self) -> Any:
-        if self.closed:
-            raise ConnectionFailed(f"{self!r} was closed: connect again")
-        try:
-            return self._pool.connect()
-        except PoolTimeout as error:
-            raise DatabaseBusy(
-                f"all connections to {self.backend.label} were in use for {_POOL_SECONDS:.0f} s: use fewer threads"
-            ) from error
-        except self.backend.driver_error as error:
-            raise ConnectionFailed(str(self.backend.error(error))) from None
+        """Have a connection, waiting in short stretches, so that a call can be stopped meanwhile."""
+        watch = getattr(self._local, "watch", None) or Watch()
+        deadline = time.monotonic() + _POOL_SECONDS
+        while True:
+            if self.closed:
+                raise ConnectionFailed(f"{self!r} was closed: connect again")
+            watch.check()
+            try:
+                return self._pool.connect()
+            except PoolTimeout as error:
+                if time.monotonic() > deadline:
+                    raise DatabaseBusy(
+                        f"all connections to {self.backend.label} were in use for {_POOL_SECONDS:.0f} s: use fewer threads"
+                    ) from error
+            except DatabaseBusy:  # a SQLite file that another has locked
+                if self.backend.patience is None or time.monotonic() > deadline:
+                    raise
+            except self.backend.driver_error as error:
+                raise ConnectionFailed(str(self.backend.error(error))) from None
 
     @property
     def in_transaction(self) -> bool:
@@ -274,7 +287,7 @@ def _pool(backend: Backend) -> Pool:
     # at once (SQLITE_LOCKED), as the busy timeout does not apply within a shared cache.
     size, more = (1, 0) if backend.in_memory else (5, 20)
     return QueuePool(
-        backend.connect, pool_size=size, max_overflow=more, timeout=_POOL_SECONDS, reset_on_return=None
+        backend.connect, pool_size=size, max_overflow=more, timeout=_POOL_WAIT, reset_on_return=None
     )
 
 

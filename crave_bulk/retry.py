@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from crave_bulk.watch import Watch
 
@@ -13,6 +20,7 @@ from crave_bulk.watch import Watch
 ATTEMPTS = 15
 _PAUSE = 0.02
 _LONGEST = 2.0
+_ENOUGH = 30.0  # seconds after which no new attempt begins, as each may have waited for a lock
 
 
 def again(
@@ -46,7 +54,7 @@ def again(
 
     return Retrying(
         retry=retry_if_exception(transient),
-        stop=stop_after_attempt(ATTEMPTS),
+        stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(_ENOUGH),
         wait=wait_random_exponential(multiplier=_PAUSE, max=_LONGEST),
         sleep=watch.pause,
         before_sleep=before_sleep,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,15 +134,14 @@ class Session:
         """
         depth, savepoint = self._depth, f"crave_bulk_{self._depth}"
         self._failed = self._failed and depth > 0
-        if depth:
-            self.execute(f"SAVEPOINT {savepoint}")
-        else:
-            self._begin()
-        self._depth += 1
         known = len(self.batches) if depth else 0
         del self.batches[known:]
         interrupted = False
         try:
+            self.execute(f"SAVEPOINT {savepoint}") if depth else self._begin()
+            self._depth += 1
+            if not depth and self.backend.patience:
+                self.wait(self.backend.patience.seconds)
             yield
             if self._failed and self.backend.aborts:
                 raise self._ended()
@@ -150,13 +149,16 @@ class Session:
                 self.execute(f"RELEASE SAVEPOINT {savepoint}")
             else:
                 interrupted = self._commit()
-        except BaseException:
+        except BaseException as error:
             del self.batches[known:]
-            self._roll_back(
-                [f"ROLLBACK TO SAVEPOINT {savepoint}", f"RELEASE SAVEPOINT {savepoint}"]
-                if depth
-                else ["ROLLBACK"]
-            )
+            if self._depth > depth:
+                self._roll_back(
+                    [f"ROLLBACK TO SAVEPOINT {savepoint}", f"RELEASE SAVEPOINT {savepoint}"]
+                    if depth
+                    else ["ROLLBACK"]
+                )
+            elif not isinstance(error, BulkError):
+                self.broken = True  # Ctrl-C: nobody knows whether the block was begun
             raise
         finally:
             self._depth = depth
@@ -165,32 +167,39 @@ class Session:
 
     def _begin(self) -> None:
         """Begin a transaction; where that waits for a lock, look now and then whether the call may still wait."""
-        patience = self.backend.patience
-        if patience is None:
-            self.execute(self.backend.begin)
-            return None
-        deadline = time.monotonic() + patience.seconds
-        self._set(patience.statement, _SHORT)
-        try:
-            while True:
-                try:
-                    return self.execute(self.backend.begin)
-                except DatabaseBusy:
-                    if time.monotonic() > deadline:
-                        raise
-        finally:
-            self._set(patience.statement, patience.seconds)
+        deadline = time.monotonic() + (self.backend.patience.seconds if self.backend.patience else 0)
+        self.wait(_SHORT)
+        while True:
+            try:
+                return self.execute(self.backend.begin)
+            except DatabaseBusy:
+                if time.monotonic() >= deadline:
+                    raise
 
-    def _set(self, statement: str, seconds: float) -> None:
-        """Set how long the connection waits for a lock."""
-        with self._connection.cursor() as cursor:
-            cursor.execute(statement.format(int(seconds * 1000)))
+    def wait(self, seconds: float) -> None:
+        """Set how long the connection waits for a lock, where it cannot be interrupted.
+
+        Args:
+            seconds: at most as long as the call may take.
+
+        Raises:
+            BulkError: the database refused.
+        """
+        if self.backend.patience is None:
+            return
+        left = self.watch.left
+        seconds = seconds if left is None else min(seconds, left)
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(self.backend.patience.statement.format(int(seconds * 1000) + 1))
+        except adbc_driver_manager.Error as cause:
+            raise self.backend.error(cause) from cause
 
     def _commit(self) -> bool:
         """Commit, which nothing stops once it has begun; tell whether somebody pressed Ctrl-C meanwhile."""
         self.watch.check()
         try:
-            with self._cursor("COMMIT", stoppable=False) as cursor:
+            with self._cursor("COMMIT", clean_up=True) as cursor:
                 cursor.execute("COMMIT")
         except ConnectionFailed as error:
             raise CommitUnknown(
@@ -201,14 +210,16 @@ class Session:
         return bool(cursor._stmt.interrupted)
 
     def _roll_back(self, statements: list[str]) -> None:
-        """Take the block back; a clean-up that fails marks the connection and never hides the first error."""
-        try:
+        """Take the block back; a clean-up that does not come to its end gives up the connection.
+
+        It never hides the first error.
+        """
+        usable, self.broken = not self.broken, True
+        with suppress(Exception):
             for statement in statements:
-                with self._cursor(statement, stoppable=False) as cursor:
+                with self._cursor(statement, clean_up=True) as cursor:
                     cursor.execute(statement)
-            self._failed = False
-        except BulkError:
-            self.broken = True
+            self._failed, self.broken = False, not usable
 
     def _ended(self) -> BulkError:
         """Build the error for a transaction that cannot go on."""
@@ -229,26 +240,32 @@ class Session:
 
     @contextmanager
     def _cursor(
-        self, statement: str, parameters: pl.DataFrame | None = None, *, stoppable: bool = True
+        self, statement: str, parameters: pl.DataFrame | None = None, *, clean_up: bool = False
     ) -> Iterator[Any]:
         """Open a cursor for one statement; a clean-up and a commit run to their end."""
-        if self.broken and self._depth:
+        if self.broken and self._depth and not clean_up:
             raise self._ended()  # SQLite would go on without a transaction
-        for listener in self._listeners:
-            listener.tell(statement, parameters)
+        self._tell(statement, parameters, clean_up)
         # An open cursor makes closing its connection raise, so each is closed at once.
         with self._connection.cursor(adbc_stmt_kwargs=self.backend.statement_options) as cursor:
-            cursor._stmt = running = Statement(cursor._stmt, stoppable=stoppable and self.backend.stops)
+            cursor._stmt = running = Statement(cursor._stmt, stoppable=self.backend.stops and not clean_up)
             try:
-                with self.watch.running(running) if stoppable else nullcontext():
+                with nullcontext() if clean_up else self.watch.running(running):
                     yield cursor
             except adbc_driver_manager.Error as cause:
                 error = self.backend.error(cause)
                 self.broken = self.broken or isinstance(error, ConnectionFailed)
                 self._failed = self._depth > 0
-                if stoppable and running.interrupted:
+                if running.interrupted and not clean_up:
                     raise KeyboardInterrupt from None
-                raise (self.watch.error if stoppable and self.watch.error else error) from cause
-            if stoppable and running.interrupted:
+                stopped = None if clean_up else self.watch.reason
+                raise (stopped or error) from cause
+            if running.interrupted and not clean_up:
                 self._failed = self._depth > 0
                 raise KeyboardInterrupt
+
+    def _tell(self, statement: str, parameters: pl.DataFrame | None, clean_up: bool) -> None:
+        """Tell the listeners; one that fails must not keep a transaction from being ended."""
+        for listener in self._listeners:
+            with suppress(Exception) if clean_up else nullcontext():
+                listener.tell(statement, parameters)

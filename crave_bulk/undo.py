@@ -166,12 +166,15 @@ class UndoWork(Work):
             # A row that was left alone in a later batch stays so, even if it is now as this one left it.
             changed = _changed(stored, wire, now, moved.join(left, on=key, how="anti"))
             moved = self._left[wire.target] = pl.concat([moved, left]).unique(maintain_order=True)
+        # The other way round: a unique value that was handed on goes back to whom it came from.
         back = stored.before.join(moved, on=key, how="anti", maintain_order="left")
+        # Not reverse(), which loses the inner dtype of lists that are all null (polars 2.1).
+        back = back[list(range(back.height - 1, -1, -1))] if back.height else back
         new = stored.after.select(key).join(stored.before, on=key, how="anti", maintain_order="left")
         new = new.join(moved, on=key, how="anti", maintain_order="left")
         with self.clock.phase("merge", back.height + new.height):
             gone = self._delete(turn, wire, new, late=False)
-            restored = self._run(turn, _merge_job(wire, back), verdict_of(back))
+            restored = self._put_back(turn, wire, back)
             gone = self._delete(turn, wire, new, late=True) if gone is None else gone
         for part, rows in ((restored, back), (gone, new)):
             self._account(verdict, part, rows.select(key), stored)
@@ -221,6 +224,20 @@ class UndoWork(Work):
             return None
         return verdict
 
+    def _put_back(self, turn: Turn, wire: Wire, rows: pl.DataFrame) -> Verdict:
+        """Put rows back; where unique values were exchanged in a circle, let go of all of them first."""
+        verdict, loose = verdict_of(rows), _loose(wire)
+        try:
+            with turn.session.atomic():
+                self._run(turn, _merge_job(wire, rows), verdict)
+                if loose and "unique" in failures.gather(verdict.failures)["stage"]:
+                    raise _TooEarly
+        except _TooEarly:
+            let_go = self._run(turn, _loosening_job(wire, rows, loose), verdict_of(rows))
+            verdict = self._run(turn, _merge_job(wire, rows), verdict_of(rows))
+            verdict.changes = let_go.changes + verdict.changes
+        return verdict
+
     def _run(self, turn: Turn, job: Job, verdict: Verdict) -> Verdict:
         if job.frame.height:
             # What is deferred is checked at the commit, when all tables are as they were.
@@ -248,11 +265,12 @@ def _wire(session: Session, stored: Stored) -> Wire:
             f"column {gone[0]!r} of table {stored.table} is gone, so the batch cannot be taken back"
         )
     names = {column["name"] for column in stored.columns}
+    own = {column["name"] for column in stored.columns if column["key"]}
     columns = tuple(
         Column(
             column["name"],
             stored.before.schema[column["name"]],
-            nullable=True,
+            nullable=found.column(column["name"]).nullable,
             required=False,
             coerce=False,
             options=FieldOptions(key=column["key"]),
@@ -264,7 +282,7 @@ def _wire(session: Session, stored: Stored) -> Wire:
         name=stored.table,
         columns=columns,
         key=tuple(column["name"] for column in stored.columns if column["key"]),
-        unique=tuple(key for key in (found.key, *found.unique) if set(key) <= names),
+        unique=tuple(key for key in (found.key, *found.unique) if set(key) <= names and set(key) != own),
         references=tuple(r for r in found.references if set(r.columns) <= names),
         schema=pa.DataFrameSchema(),
     )
@@ -287,6 +305,19 @@ def _merge_job(wire: Wire, rows: pl.DataFrame) -> Job:
     names = [c.name for c in contract.columns if c.options.key or not c.identity_always]
     changed = [name for name in names if name not in contract.key]
     return Job(wire, "merge", Columns(names, changed, changed), {}, rows)
+
+
+def _loose(wire: Wire) -> list[str]:
+    """Name the columns of unique keys that may be NULL, and so hold nothing."""
+    contract = wire.contract
+    unique = {name for key in contract.unique for name in key} - set(contract.key)
+    return [column.name for column in contract.columns if column.name in unique and column.nullable]
+
+
+def _loosening_job(wire: Wire, rows: pl.DataFrame, names: list[str]) -> Job:
+    """Make the job that sets columns of some rows to NULL."""
+    frame = rows.with_columns(pl.lit(None, rows.schema[name]).alias(name) for name in names)
+    return Job(wire, "update", Columns([*wire.contract.key, *names], names, names), {}, frame)
 
 
 def _delete_job(wire: Wire, keys: pl.DataFrame) -> Job:

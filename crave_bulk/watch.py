@@ -24,6 +24,7 @@ class Statement:
     """
 
     def __init__(self, statement: Any, *, stoppable: bool) -> None:
+        self.thread = threading.get_ident()
         self._statement = statement
         self._stoppable = stoppable
         self.interrupted = False
@@ -75,6 +76,11 @@ class Watch:
     def left(self) -> float | None:
         """Seconds until the time is up, None where there is no limit."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    @property
+    def reason(self) -> BulkError | None:
+        """Why the call is stopped, or the block that it is part of."""
+        return self.error or (self._within.reason if self._within is not None else None)
 
     def check(self) -> None:
         """Stop the call here, where it is to stop.
@@ -141,6 +147,8 @@ class Watch:
                 # Again and again: a statement that is about to be sent is not there to be stopped yet. SQLite's
                 # driver cannot stop one at all (adbc-driver-sqlite 1.13), so its statements are kept short.
                 self._statement.stop()
+                if self._statement.thread == threading.get_ident():
+                    return  # a signal handler, without which the statement cannot go on to its end
                 self._change.wait(_AGAIN)
 
     def _time_is_up(self) -> None:

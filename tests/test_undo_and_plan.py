@@ -391,3 +391,19 @@ def test_two_transactions_at_once_may_be_the_first_to_write(server_db: cb.Databa
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(write, (1, 2)))
     assert server_db.batches().height == 3
+
+
+def test_unique_values_that_were_exchanged_go_back(db: cb.Database) -> None:
+    with db.session() as session:
+        session.execute("CREATE TABLE t (k bigint PRIMARY KEY NOT NULL, code bigint UNIQUE, tags text)")
+        session.execute("INSERT INTO t VALUES (1, 1, NULL), (2, 2, NULL), (3, 3, NULL)")
+    exchange = pl.DataFrame({"k": [1, 2, 1], "code": [None, 1, 2]})
+    hand_on = pl.DataFrame({"k": [3, 1], "code": [9, 3]})
+    for frame in (exchange, hand_on):
+        before = sorted(db.read("t").rows())
+        report = db.upsert("t", frame)
+        after = sorted(db.read("t").rows())
+        undone = report.undo()
+        assert sorted(db.read("t").rows()) == before
+        undone.undo()
+        assert sorted(db.read("t").rows()) == after

@@ -38,6 +38,7 @@ class Postgres(Backend):
     pooled = True
     concurrent = True
     reads_back = True
+    remote = True
     stops = True
     aborts = True
     # Only a nested loop keeps the order of the staged rows.
@@ -46,7 +47,8 @@ class Postgres(Backend):
         for way in ("off", "on")
     )
     series = "generate_series(1, {}) AS g (i)"
-    lock_rows = " ORDER BY {} FOR UPDATE OF t"  # by key: two batches that wait for each other's rows deadlock
+    # By key, as two batches that wait for each other's rows deadlock; and so that others may still point at them.
+    lock_rows = " ORDER BY {} FOR NO KEY UPDATE OF t"
     check_now = "SET CONSTRAINTS ALL IMMEDIATE"
     # The planner takes a small staging table, which nobody has analysed, for ten pages, and then scans a
     # target of up to some 8,000 pages rather than look up a few keys. And it knows nothing of a table that
@@ -139,7 +141,13 @@ class Postgres(Backend):
             The schema where the name is qualified.
         """
         schema = contract.name.schema
-        return [f"CREATE SCHEMA IF NOT EXISTS {sql.quote(_short(schema))}"] if schema else []
+        if not schema:
+            return []
+        # CREATE SCHEMA IF NOT EXISTS needs the right to create one, also where it is there.
+        return [
+            f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = {sql.literal(_short(schema))}) "
+            f"THEN CREATE SCHEMA {sql.quote(schema)}; END IF; END $$"
+        ]
 
     def codec(self, column: Column) -> Codec:
         """Choose the type of a column and how its values get there.

@@ -61,7 +61,8 @@ def _references_sql(table: str, which: str) -> str:
     oid = f"{sql.literal(table)}::regclass"
     columns = _NAMES.format(keys="f.conkey", table="f.conrelid")
     targets = _NAMES.format(keys="f.confkey", table="f.confrelid")
-    return f"""SELECT coalesce(json_agg(json_build_object('schema', n.nspname, 'table', c.relname, 'columns', {columns},
+    return f"""SELECT coalesce(json_agg(json_build_object('schema', CASE WHEN pg_catalog.pg_table_is_visible(c.oid)
+  THEN NULL ELSE n.nspname END, 'table', c.relname, 'columns', {columns},
   'targets', {targets}, 'deletes', f.confdeltype = 'c', 'own', f.conrelid = f.confrelid,
   'known_as', c.oid::text) ORDER BY f.oid), '[]')::text AS found
 FROM pg_catalog.pg_constraint AS f JOIN pg_catalog.pg_class AS c ON c.oid = f.conrelid

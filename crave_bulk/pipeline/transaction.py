@@ -124,8 +124,10 @@ class Batch:
             return True
         if isinstance(error, CommitUnknown):
             return False
-        # A transaction that was opened outside has read what is locked or out of date by now.
-        return isinstance(error, DatabaseBusy | ConnectionFailed) and not self._joined and not self.db.closed
+        # A transaction that was opened outside has read what is locked or out of date by now. A file that cannot
+        # be opened is not lost on the way.
+        kinds = (DatabaseBusy, ConnectionFailed) if self.db.backend.remote else (DatabaseBusy,)
+        return isinstance(error, kinds) and not self._joined and not self.db.closed
 
     def _tell(self, attempt: int, error: BaseException) -> None:
         self._retries += 1
