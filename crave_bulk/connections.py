@@ -75,6 +75,29 @@ class Connections:
                 lost, self._pool = self._pool, self._pool.recreate()
                 lost.dispose()  # where one connection is lost, so are the idle ones
 
+    @contextmanager
+    def apart(self, session: Session) -> Iterator[Session]:
+        """Borrow another connection where a transaction is open and others would have to wait for its end.
+
+        Args:
+            session: the connection of this thread.
+
+        Yields:
+            Another, or the same.
+        """
+        if not (session.in_transaction and self.backend.remote) or (self.ledger and self.ledger.ready):
+            yield session
+            return
+        borrowed = self._borrow()
+        other = Session(borrowed.dbapi_connection, self.backend, self._listeners)
+        other.watch = session.watch
+        try:
+            yield other
+        finally:
+            if other.broken:
+                borrowed.invalidate()
+            borrowed.close()
+
     def _borrow(self) -> Any:
         """Have a connection, waiting in short stretches, so that a call can be stopped meanwhile."""
         watch = getattr(self._local, "watch", None) or Watch()

@@ -203,13 +203,16 @@ def combined(changes: Iterable[Change]) -> list[Change]:
 # -- in the database -----------------------------------------------------------------------------------
 
 
-def store(session: Session, ledger: Ledger, batch_id: str, changes: Sequence[Change]) -> None:
+def store(
+    session: Session, ledger: Ledger, batch_id: str, transaction_id: str, changes: Sequence[Change]
+) -> None:
     """Keep what a batch has changed, and let go of what the oldest batches have.
 
     Args:
         session: the connection, in the transaction of the batch.
         ledger: where the journal is.
         batch_id: the batch.
+        transaction_id: the first batch of its transaction.
         changes: one a table.
 
     Raises:
@@ -217,7 +220,7 @@ def store(session: Session, ledger: Ledger, batch_id: str, changes: Sequence[Cha
     """
     parts = [part for change in changes for part in change.packed or _parts(change)]
     for number, part in enumerate(parts):
-        row = {"batch_id": batch_id, "part": number, **part}
+        row = {"batch_id": batch_id, "part": number, "transaction_id": transaction_id, **part}
         statement = insert_sql(ledger.journal, session.backend, row)
         session.execute(statement.sql, statement.parameters)
     if parts:
@@ -225,25 +228,25 @@ def store(session: Session, ledger: Ledger, batch_id: str, changes: Sequence[Cha
 
 
 def prune_sql(journal: str, keep: int, skip_locked: str) -> str:
-    """Write the statement that lets go of all but the newest batches.
+    """Write the statement that lets go of all but the newest transactions, whose batches go together.
 
     Args:
         journal: the quoted table.
-        keep: how many batches stay.
+        keep: how many stay.
         skip_locked: ends a query: leaves rows out that another is deleting just now, rather than wait for it.
 
     Returns:
-        One statement; the ids of batches sort by time.
+        One statement; ids sort by time.
 
     Example:
         >>> print(prune_sql('"j"', 20, ""))
-        DELETE FROM "j" WHERE (batch_id, part) IN (SELECT batch_id, part FROM "j" WHERE batch_id <
-        (SELECT batch_id FROM "j" WHERE part = 0 ORDER BY batch_id DESC LIMIT 1 OFFSET 19))
+        DELETE FROM "j" WHERE (batch_id, part) IN (SELECT batch_id, part FROM "j" WHERE transaction_id <
+        (SELECT DISTINCT transaction_id FROM "j" ORDER BY transaction_id DESC LIMIT 1 OFFSET 19))
     """
-    oldest = f"SELECT batch_id FROM {journal} WHERE part = 0 ORDER BY batch_id DESC LIMIT 1 OFFSET {max(keep, 1) - 1}"
+    oldest = f"SELECT DISTINCT transaction_id FROM {journal} ORDER BY transaction_id DESC LIMIT 1 OFFSET {keep - 1}"
     return (
         f"DELETE FROM {journal} WHERE (batch_id, part) IN (SELECT batch_id, part FROM {journal} "
-        f"WHERE batch_id < ({oldest}){skip_locked})"
+        f"WHERE transaction_id < ({oldest}){skip_locked})"
     )
 
 

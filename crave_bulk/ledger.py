@@ -39,6 +39,7 @@ from crave_bulk.sql import quote_all
 from crave_bulk.table import Contract, Table, TableName, contract_of, field
 
 DEFAULT = "crave_bulk_batches"
+_UNDONE = "undone "  # stands, with the id, before the ``once`` of a batch that was taken back: it may be written again
 _UNIQUE = ("23505", "SQLITE_CONSTRAINT_UNIQUE")
 
 
@@ -82,6 +83,7 @@ class Journal(Table):
 
     batch_id: str = field(key=True, uuid=True)
     part: int = field(key=True)
+    transaction_id: str = field(uuid=True)
     table: str
     columns: str = field(json=True)
     before: pl.Binary  # the rows that were there
@@ -103,14 +105,17 @@ class Ledger:
     Args:
         backend: the database.
         name: the table of batches; that of the before-images has ``_journal`` behind it.
-        keep: of how many batches the before-images are kept.
+        keep: of how many transactions the before-images are kept.
+
+    Attributes:
+        ready: the tables are known to be there.
     """
 
     def __init__(self, backend: Backend, name: str, keep: int) -> None:
         self.name, self.keep, self.backend = name, keep, backend
         self.batches = Wire(named(Batches, name), backend)
         self.journal = Wire(named(Journal, f"{name}_journal"), backend)
-        self._ready = False
+        self.ready = False
 
     def ensure(self, session: Session) -> None:
         """Create the tables on the first write, or add the columns that they lack.
@@ -123,7 +128,7 @@ class Ledger:
             BulkError: the database refused.
         """
         # No lock among threads: one that waits here for another's transaction would keep that from going on.
-        if self._ready:
+        if self.ready:
             return
         try:
             evolve.evolve(session, [self.batches.contract, self.journal.contract])
@@ -136,7 +141,7 @@ class Ledger:
                 sqlstate=error.sqlstate,
                 said=error.said,
             ) from error
-        self._ready = not session.in_transaction  # what a block has created may yet be rolled back
+        self.ready = not session.in_transaction  # what a block has created may yet be rolled back
 
     def exists(self, session: Session) -> bool:
         """Tell whether anything was written to the ledger yet, without creating it.
@@ -147,7 +152,7 @@ class Ledger:
         Returns:
             Whether its tables are there.
         """
-        if not self._ready:
+        if not self.ready:
             try:
                 with session.shielded():
                     self.backend.reflect(session, self.batches.contract.name)
@@ -157,7 +162,7 @@ class Ledger:
 
     def forget(self) -> None:
         """Look again before the next write, as the tables are gone."""
-        self._ready = False
+        self.ready = False
 
     def record(self, session: Session, row: Mapping[str, Any]) -> None:
         """Write the row of a batch.
@@ -235,17 +240,38 @@ class Ledger:
             BulkError: the database refused.
         """
         wire, columns = self.batches, list(selection.columns or self.batches.contract.column_names)
-        if not self.exists(session):
+        try:
+            # A ledger that only an older version has written to lacks the columns that came later.
+            there = session.columns(f"SELECT * FROM {wire.target} LIMIT 0")
+        except TableNotFound:
+            self.forget()
             return wire.decode(wire.encode(_empty(wire.contract), None), columns)
-        # A ledger that only an older version has written to lacks the columns that came later.
-        there = session.columns(f"SELECT * FROM {wire.target} LIMIT 0")
         known = [name for name in columns if name in there]
         rows = read.run(session, wire, read.build(wire, self.backend, replace(selection, columns=known)))
         lacking = [wire.contract.column(name) for name in columns if name not in there]
         return rows.with_columns(pl.lit(None, c.dtype).alias(c.name) for c in lacking).select(columns)
 
+    def kept(self, session: Session) -> set[str]:
+        """Read of which batches the journal has something.
+
+        Args:
+            session: a connection.
+
+        Returns:
+            Their ids.
+
+        Raises:
+            BulkError: the database refused.
+        """
+        query = f"SELECT DISTINCT {self.journal.read(['batch_id'])} FROM {self.journal.target} AS t"
+        try:
+            return set(self.journal.fetch(session, query, ["batch_id"]).to_series())
+        except TableNotFound:
+            return set()
+
     def _find(self, session: Session, column: str, value: str, columns: Sequence[str]) -> pl.DataFrame:
-        return self.read(session, read.Selection({column: value}, list(columns)))
+        selection = read.Selection({column: value}, list(columns))
+        return read.run(session, self.batches, read.build(self.batches, self.backend, selection))
 
     def parts(self, session: Session, batch_id: str) -> pl.DataFrame:
         """Read what the journal has of a batch.
@@ -281,7 +307,7 @@ class Ledger:
         batch = self._bind(parameters, "undone_by", by)
         ids = ", ".join(self._bind(parameters, "batch_id", one) for one in batch_ids)
         sql = (
-            f"UPDATE {self.batches.target} SET undone_by = {batch}, once = NULL "
+            f"UPDATE {self.batches.target} SET undone_by = {batch}, once = {_UNDONE!r} || CAST(batch_id AS text) || once "
             f"WHERE batch_id IN ({ids}) AND undone_by IS NULL RETURNING 1 AS one"
         )
         return session.fetch(sql, parameters.frame()).height
@@ -294,6 +320,7 @@ class Ledger:
             batch_ids: what had taken them back.
 
         Raises:
+            UndoRefused: the same was written once more meanwhile.
             BulkError: the database refused.
         """
         parameters = Parameters(self.backend)

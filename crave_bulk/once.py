@@ -59,7 +59,7 @@ def key(once: Once, work: Work, ledger: bool) -> Key | None:
             f"once={once!r} needs the ledger, which says what was written: connect without ledger=False"
         )
     try:
-        content = fingerprint(work.source, work.verb, work.table, work.about())
+        content = fingerprint(work.passed(), work.verb, work.table, work.about())
     except TypeError as error:
         raise ContractError(f"the frame cannot be told from another: {error}; pass once=False") from error
     if isinstance(once, str):

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from crave_bulk.card import sentence
-from crave_bulk.errors import BulkError, CommitUnknown, ConnectionFailed, ContractError, DatabaseBusy
+from crave_bulk.errors import (
+    BulkError,
+    Cancelled,
+    CommitUnknown,
+    ConnectionFailed,
+    ContractError,
+    DatabaseBusy,
+)
 from crave_bulk.report import Report
 from crave_bulk.retry import again
 
@@ -97,9 +104,11 @@ def run_all(
 
     Raises:
         BulkError: an operation failed, under ``rollback`` or ``retry``; a note says which.
+        Cancelled: the list was cancelled; what was committed before stays.
     """
     if not atomic:
-        return _each(call, operations, recovery)
+        with db.watched(None):  # who cancels the list does not mean just one of it
+            return _each(call, operations, recovery)
 
     def together() -> list[Result]:
         with db.transaction():
@@ -124,6 +133,8 @@ def _each(
     for number, operation in enumerate(operations):
         try:
             results.append(Result(operation, call(operation)))
+        except Cancelled:
+            raise
         except BulkError as error:
             if recovery in ("rollback", "retry"):
                 error.add_note(

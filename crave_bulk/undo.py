@@ -197,6 +197,7 @@ class UndoWork(Work):
             verdict.failures.append(found.with_columns(pl.col("row") + len(verdict.outcomes)))
         verdict.outcomes = verdict.outcomes.append(part.outcomes)
         verdict.changes += part.changes
+        verdict.notes += part.notes
         self._keys.append(keys.select(pl.lit(str(stored.table)).alias("table"), pl.all()))
 
     def _now(self, turn: Turn, wire: Wire, stored: Stored) -> pl.DataFrame:
@@ -236,6 +237,7 @@ class UndoWork(Work):
             let_go = self._run(turn, _loosening_job(wire, rows, loose), verdict_of(rows))
             verdict = self._run(turn, _merge_job(wire, rows), verdict_of(rows))
             verdict.changes = let_go.changes + verdict.changes
+        _note_others(verdict, rows, wire)
         return verdict
 
     def _run(self, turn: Turn, job: Job, verdict: Verdict) -> Verdict:
@@ -343,6 +345,20 @@ def _moved(after: pl.DataFrame, now: pl.DataFrame, key: list[str]) -> pl.DataFra
     left = after.join(now, on=names, how="anti", nulls_equal=True)
     new = now.select(names).join(after, on=names, how="anti", nulls_equal=True)
     return pl.concat([left.select(key), new.select(key)]).unique(maintain_order=True)
+
+
+def _note_others(verdict: Verdict, rows: pl.DataFrame, wire: Wire) -> None:
+    """Say where rows are not quite as they were, as a trigger has changed them on the way back."""
+    others = 0
+    for change in journal.combined(verdict.changes):
+        names = {change.wire.short[name]: name for name in wire.contract.column_names}
+        left = change.now.rename(names).select(rows.columns)
+        others += left.join(rows, on=rows.columns, how="anti", nulls_equal=True).height
+    if others:
+        verdict.notes.append(
+            f"{_rows(others)} of table {wire.contract.name} could not be put back exactly: a trigger of the database "
+            "has changed what was written."
+        )
 
 
 def _changed(stored: Stored, wire: Wire, now: pl.DataFrame, moved: pl.DataFrame) -> pl.DataFrame:

@@ -242,16 +242,17 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def facts(self, name: TableName) -> str:
+    def facts(self, contract: Contract) -> str:
         """Write what a batch has to know of its table.
 
         Args:
-            name: the table.
+            contract: the table.
 
         Returns:
             SQL expressions in a select list: ``watched``, whether triggers or rules may skip rows without
-            an error; ``triggers``, whether there are any, which may change rows once more; and ``deferred``,
-            whether constraints are checked at the commit.
+            an error; ``exact``, whether a row will stand there just as it is written, as there are no
+            triggers and every column has the type that was declared; and ``deferred``, whether constraints
+            are checked at the commit.
         """
 
     @abstractmethod

@@ -275,22 +275,37 @@ class Postgres(Backend):
         """
         return f"SELECT {sql.literal(self.table(name))}::regclass::oid::text AS known_as"
 
-    def facts(self, name: TableName) -> str:
+    def facts(self, contract: Contract) -> str:
         """Write what a batch has to know of its table.
 
         Args:
-            name: the table.
+            contract: the table.
 
         Returns:
             The select list; every deferred constraint, of whatever kind, has a trigger of its own.
         """
-        table = sql.literal(self.table(name))
+        table = sql.literal(self.table(contract.name))
         return (
             f"(SELECT c.relrowsecurity OR c.relhasrules OR EXISTS (SELECT 1 FROM pg_trigger AS g "
             f"WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgtype & {_BEFORE_ROW} = {_BEFORE_ROW}) "
             f"FROM pg_class AS c WHERE c.oid = {table}::regclass) AS watched, "
-            f"EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = {table}::regclass AND NOT tgisinternal) AS triggers, "
+            f"{self._exact(contract, table)} AS exact, "
             f"EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = {table}::regclass AND tginitdeferred) AS deferred"
+        )
+
+    def _exact(self, contract: Contract, table: str) -> str:
+        """Write whether a row will stand there as it is written; the partitions of a table have triggers of their own."""
+        if any(column.sql_type for column in contract.columns):
+            return "false"
+        types = ", ".join(
+            f"({sql.literal(column.name)}, {sql.literal(_full_name(self.codec(column).sql_type))})"
+            for column in contract.columns
+        )
+        return (
+            f"(EXISTS (SELECT 1 FROM pg_class WHERE oid = {table}::regclass AND relkind = 'r') AND NOT EXISTS "
+            f"(SELECT 1 FROM pg_trigger WHERE tgrelid = {table}::regclass AND NOT tgisinternal) AND NOT EXISTS "
+            f"(SELECT 1 FROM (VALUES {types}) AS d (name, type) LEFT JOIN pg_attribute AS a ON a.attrelid = "
+            f"{table}::regclass AND a.attname = d.name WHERE format_type(a.atttypid, a.atttypmod) IS DISTINCT FROM d.type))"
         )
 
     def merge(self, parts: MergeParts) -> str:
@@ -365,6 +380,14 @@ def merge_statement(parts: MergeParts) -> str:
         f"VALUES ({', '.join(f's.{name}' for name in parts.insert)})\n"
         f"RETURNING s._row, merge_action() = 'INSERT' AS inserted"
     )
+
+
+def _full_name(sql_type: str) -> str:
+    """Write a type as ``format_type`` does."""
+    short = {"timestamp": "timestamp without time zone", "timestamptz": "timestamp with time zone"}
+    short["time"] = "time without time zone"
+    one = sql_type.removesuffix("[]")
+    return short.get(one, one.replace(", ", ",")) + "[]" * sql_type.endswith("[]")
 
 
 def _text(value: str | bytes) -> str:

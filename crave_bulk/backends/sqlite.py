@@ -371,18 +371,24 @@ class SQLite(Backend):
             f"WHERE m.type = 'table' AND f.\"table\" = {table} COLLATE NOCASE {which} GROUP BY m.name, f.id)"
         )
 
-    def facts(self, name: TableName) -> str:
+    def facts(self, contract: Contract) -> str:
         """Write what a batch has to know of its table.
 
         Args:
-            name: the table.
+            contract: the table.
 
         Returns:
             The select list; a deferred reference cannot be checked before the commit here.
         """
-        table = self._literal(name)
-        any_trigger = f"EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = {table} COLLATE NOCASE)"
-        return f"{any_trigger} AS watched, {any_trigger} AS triggers, false AS deferred"
+        table = self._literal(contract.name)
+        watched = f"EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = {table} COLLATE NOCASE)"
+        types = " OR ".join(
+            f"(name = {sql.literal(c.name)} AND upper(type) = {sql.literal(self.codec(c).sql_type.upper())})"
+            for c in contract.columns
+        )
+        found = f"(SELECT count(*) FROM pragma_table_info({table}) WHERE {types}) = {len(contract.columns)}"
+        exact = "false" if any(c.sql_type for c in contract.columns) else f"({found} AND NOT {watched})"
+        return f"{watched} AS watched, {exact} AS exact, false AS deferred"
 
     def merge(self, parts: MergeParts) -> str:
         """Write the merge; which rows are new is known from before, as the write lock is held.

@@ -43,9 +43,9 @@ class Attempt:
         self.staging = Staging(session, clock, self.key)
         self.accounts = Accounts(session, job, verdict)
         facts = session.fetch(
-            f"SELECT EXISTS (SELECT 1 FROM {self.wire.target}) AS some, {session.backend.facts(self.wire.contract.name)}"
+            f"SELECT EXISTS (SELECT 1 FROM {self.wire.target}) AS some, {session.backend.facts(self.wire.contract)}"
         )
-        self.triggers = bool(facts["triggers"][0])
+        self.exact = bool(facts["exact"][0])
         self.first = not facts["some"][0]  # the target is empty: there is nothing to compare with
         self.writer = Writer(
             session,
@@ -190,7 +190,7 @@ class Attempt:
         with self.clock.phase("merge", final.height):
             written, errors = self.writer.run(final, waves=bool(settled.waves))
             errors |= self.accounts.skipped(final, written, errors)
-        self._after(before, final, written, expected)
+        self._after(before, compared, written, expected)
         again = self._again(rows, live, settled, errors)
         later = {row for part in again for row in part["_row"]}
         with self.clock.phase("report", rows.height):
@@ -228,24 +228,28 @@ class Attempt:
         if images is None or before is None or not final.height or self.job.kind == "delete":
             return None
         every = len(columns.insert) == len(images.names) or not (final["mask"] == -1).any()
-        if not (every and images.complete) or settled.waves or self.triggers:
+        if not (every and images.complete and self.exact) or settled.waves:
             return None
         return images.expect(before, final, columns.update)
 
     def _after(
         self,
         before: pl.DataFrame | None,
-        final: pl.DataFrame,
+        staged: pl.DataFrame,
         written: pl.DataFrame,
         expected: Expected | None,
     ) -> None:
-        """Find out what stands there now for the rows that were written."""
+        """Find out what stands there now for the rows that were written.
+
+        They may be others than were to be: a staged row that changed nothing does so where another writer
+        has changed its row meanwhile.
+        """
         if self.images is None or before is None:
             return
         with self.clock.phase("ledger", written.height):
             if expected is not None and self.images.known(expected, written):
                 return
-            rows = final.select("_row", *self.key)
+            rows = staged.select("_row", *self.key)
             if self.job.kind == "delete":
                 # SQLite does not name the rows that went along with others before their turn came.
                 gone = self.verdict.outcomes.gather(rows["_row"]).eq_missing("deleted")

@@ -43,6 +43,7 @@ class Call:
         within: which rows a sync may delete.
         allow_empty: a sync with no rows may delete all.
         called: what reports call it, where that is not the verb.
+        said: what the caller has passed, where the call has found the rows by itself.
     """
 
     verb: Verb
@@ -55,6 +56,7 @@ class Call:
     within: Mapping[str, Any] | str | None = None
     allow_empty: bool = False
     called: str | None = None
+    said: str | None = None
 
     @property
     def kind(self) -> Kind:
@@ -103,7 +105,13 @@ class RowWork(Work):
 
     def about(self) -> str:
         """Name the options, and the merge rules."""
+        if self.call.said is not None:
+            return self.call.said
         return repr((replace(self.call, contract=None), sorted(self.job.rules.items())))  # type: ignore[arg-type]
+
+    def passed(self) -> pl.DataFrame:
+        """Give the frame, unless the call has found it by itself."""
+        return self.source if self.call.said is None else self.source.select(self.contract.key).clear()
 
     def fixed(self, verdict: Verdict) -> None:
         """Give the rows the keys that were made for them."""

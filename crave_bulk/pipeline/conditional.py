@@ -57,10 +57,12 @@ class ConditionWork(Work):
         verb: such as ``delete_where``.
         outcome: what becomes of each row.
         statement: what is run.
+        said: what the caller has passed, as `said` writes it.
     """
 
-    def __init__(self, wire: Wire, verb: str, outcome: str, statement: Statement) -> None:
+    def __init__(self, wire: Wire, verb: str, outcome: str, statement: Statement, said: str) -> None:
         self.wire, self.verb, self.outcome, self.statement = wire, verb, outcome, statement
+        self._said = said
         self.clock = Clock()
         self.source = pl.DataFrame(
             schema={name: wire.contract.column(name).dtype for name in wire.contract.key}
@@ -82,9 +84,36 @@ class ConditionWork(Work):
         return keys, pl.repeat(self.outcome, keys.height, dtype=OUTCOME, eager=True)
 
     def about(self) -> str:
-        """Name the condition and the values."""
-        bound = self.statement.parameters
-        return repr((self.statement.sql, None if bound is None else bound.rows()))
+        """Name the condition and the values, but not the time of the call."""
+        return self._said
+
+
+def said(*passed: Any) -> str:
+    """Write what a caller has passed, in one way.
+
+    Args:
+        passed: scalars, and mappings, lists and sets of them.
+
+    Returns:
+        Text that is the same for the same.
+
+    Example:
+        >>> said({"b": 1, "a": {2, 1}}) == said({"a": {1, 2}, "b": 1})
+        True
+    """
+
+    def plain(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return repr(sorted((str(key), plain(part)) for key, part in value.items()))
+        if isinstance(value, set | frozenset):
+            return repr(sorted(map(plain, value)))
+        return (
+            repr([plain(part) for part in value])
+            if isinstance(value, list | tuple | pl.Series)
+            else repr(value)
+        )
+
+    return plain(passed)
 
 
 def execute(
@@ -164,7 +193,7 @@ def update_where(wire: Wire, changes: Mapping[str, Any], where: Where) -> Condit
     """
     frame = changed_values(wire, changes)
     statement = update_sql(wire, wire.backend, frame, where, wire.alive(), only_changes=True)
-    return ConditionWork(wire, "update_where", "updated", statement)
+    return ConditionWork(wire, "update_where", "updated", statement, said(changes, where))
 
 
 def delete_where(wire: Wire, where: Where, *, hard: bool = False) -> ConditionWork:
@@ -182,7 +211,7 @@ def delete_where(wire: Wire, where: Where, *, hard: bool = False) -> ConditionWo
         ContractError: the condition is wrong.
     """
     statement = deletion(wire, wire.backend, where, "true", hard=hard)
-    return ConditionWork(wire, "delete_where", "deleted", statement)
+    return ConditionWork(wire, "delete_where", "deleted", statement, said(where, hard))
 
 
 def deletion(wire: Wire, backend: Backend, where: Where, state: str, *, hard: bool) -> Statement:
@@ -232,7 +261,7 @@ def restore_where(wire: Wire, where: Where) -> ConditionWork:
     set_to = pl.lit(False if isinstance(mark.dtype, pl.Boolean) else None, dtype=mark.dtype)
     frame = pl.select(set_to.alias(mark.name))
     statement = update_sql(wire, wire.backend, frame, where, f"NOT ({wire.alive()})")
-    return ConditionWork(wire, "restore_where", "updated", statement)
+    return ConditionWork(wire, "restore_where", "updated", statement, said(where))
 
 
 def changed_values(wire: Wire, changes: Mapping[str, Any]) -> pl.DataFrame:

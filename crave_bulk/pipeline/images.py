@@ -27,13 +27,15 @@ class Images:
 
     Attributes:
         wire: all columns of the table that can be written.
-        complete: the declaration has all of them, so that a row that was written is known without reading it.
+        complete: the declaration has all of them.
         changes: what was changed so far, in order.
     """
 
     def __init__(self, session: Session, wire: Wire) -> None:
         self.session, self.wire = session, whole(session, wire)
-        self.complete = self.wire is wire and not any(column.sql_type for column in wire.contract.columns)
+        self.complete = self.wire is wire
+        # Only what others have made can hold what no frame can.
+        self._safe = self.complete and not any(column.sql_type for column in wire.contract.columns)
         self.changes: list[Change] = []
         self.key = self.wire.shorts(self.wire.contract.key)
         self.names = self.wire.contract.column_names
@@ -55,10 +57,7 @@ class Images:
         Raises:
             ContractError: a row holds what no frame can, or the login may delete rows but not lock them.
         """
-        before = self._read(before_sql(self.wire, self._lock, staged), safe=self.complete and not deletes)
-        if deletes:
-            self._along = Along(self.session, self.wire, before)
-        return before
+        return self._read(before_sql(self.wire, self._lock, staged), deletes=deletes)
 
     def before_where(self, where: str, parameters: pl.DataFrame | None, *, deletes: bool) -> pl.DataFrame:
         """Read the rows that meet a condition, and keep others from changing them.
@@ -75,16 +74,16 @@ class Images:
             ContractError: as for `before`.
         """
         query = f"SELECT {self.wire.read(self.names)} FROM {self.wire.target} AS t WHERE {where}{self._lock}"
-        before = self._read(query, parameters, safe=self.complete and not deletes)
-        if deletes:
-            self._along = Along(self.session, self.wire, before)
-        return before
+        return self._read(query, parameters, deletes=deletes)
 
-    def _read(self, query: str, parameters: pl.DataFrame | None = None, *, safe: bool) -> pl.DataFrame:
-        """Read rows; where that may fail, without harm to the transaction."""
+    def _read(self, query: str, parameters: pl.DataFrame | None = None, *, deletes: bool) -> pl.DataFrame:
+        """Read rows, and what goes along with them; where that may fail, without harm to the transaction."""
         try:
-            with nullcontext() if safe else self.session.shielded():
-                return self.wire.fetch(self.session, query, self.names, parameters=parameters)
+            with nullcontext() if self._safe and not deletes else self.session.shielded():
+                before = self.wire.fetch(self.session, query, self.names, parameters=parameters)
+                if deletes:
+                    self._along = Along(self.session, self.wire, before)
+                return before
         except DatabaseError as error:
             if not about_rows(error):
                 raise

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crave_bulk import journal, ledger, log, once
-from crave_bulk.engine import value
+from crave_bulk.engine import next_id
 from crave_bulk.errors import (
     CommitUnknown,
     ConnectionFailed,
@@ -74,7 +74,7 @@ class Batch:
         agrees: Callable[[Plan], None] | None = None,
     ) -> None:
         self.db, self.options, self._prepare, self._agrees = db, options, prepare, agrees
-        self.id = str(value("SELECT uuidv7()"))
+        self.id = next_id()
         self.name = db.name_of_batch
         self.work: Work | None = None
         self.started = dt.datetime.now(dt.UTC)
@@ -138,7 +138,8 @@ class Batch:
     def _attempt(self, session: Session, work: Work) -> None:
         book = self.db.ledger
         if book is not None and not self.options.plan:
-            book.ensure(session)
+            with self.db.apart(session) as apart:
+                book.ensure(apart)
         try:
             with session.atomic():
                 if book is None or self._once is None or not self._replay(session, book, work, self._once):
@@ -154,7 +155,11 @@ class Batch:
         """Take the report of a batch that was written once already, where there is one."""
         if self.options.plan and not book.exists(session):
             return False
-        found = book.claim(session, key.text)
+        try:
+            found = book.claim(session, key.text)
+        except TableNotFound as error:
+            book.forget()
+            raise Raced from error  # somebody has dropped it
         if not found.height:
             return False
         report = replace(once.replayed(key, work, found.row(0, named=True)), database=self.db)
@@ -198,13 +203,14 @@ class Batch:
         changes: Sequence[Change] | None,
     ) -> Report:
         """Write down what was done, and what it has changed, where that is kept."""
+        first = (session.batches or [self.id])[0]
         with work.clock.phase("ledger", sum(c.before.height + c.new.height for c in changes or ())):
-            journal.store(session, book, self.id, changes or ())
+            journal.store(session, book, self.id, first, changes or ())
         report = self._report(work, verdict, committed=True)
         row = ledger.entry(report, self.started, int(work.source.estimated_size()))
         row |= {
             "undoable": changes is not None,
-            "transaction_id": (session.batches or [self.id])[0],
+            "transaction_id": first,
             "name": self.name,
         }
         if self._once is not None:
@@ -215,7 +221,7 @@ class Batch:
 
     def _report(self, work: Work, verdict: Verdict, *, committed: bool) -> Report:
         report = work.report(verdict, self.id, committed=committed)
-        notes = self._once.notes if self._once else ()
+        notes = (*(self._once.notes if self._once else ()), *verdict.notes)
         if verdict.unkept:
             notes += (f"This batch cannot be taken back: {verdict.unkept}.",)
         spent = time.perf_counter() - self._start

@@ -21,6 +21,7 @@ class Verdict:
         deleted: the keys of rows that were not in the frame.
         changes: the rows that were changed, as they were and as they are, where they are kept.
         unkept: why they could not be kept.
+        notes: what else there is to say.
     """
 
     outcomes: pl.Series
@@ -29,6 +30,7 @@ class Verdict:
     deleted: pl.DataFrame | None = None
     changes: list[Change] = field(default_factory=list)
     unkept: str = ""
+    notes: list[str] = field(default_factory=list)
 
     @classmethod
     def over(cls, rows: int) -> Verdict:

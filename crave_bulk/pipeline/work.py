@@ -147,6 +147,14 @@ class Work(ABC):
     def about(self) -> str:
         """Say all that makes the work one of a kind, besides its source."""
 
+    def passed(self) -> pl.DataFrame:
+        """Give the rows that the caller has passed.
+
+        Returns:
+            The source, unless the call has found it by itself.
+        """
+        return self.source
+
     def shared(self, session: Session, constraint: str) -> bool:
         """Tell whether another writer can have caused that a constraint is broken.
 

@@ -149,7 +149,9 @@ class ConditionVerbs(Connections):
         return self._found(
             table,
             Options(on_reject, plan, once, undo, timeout),
-            lambda contract: batch.Call("update", contract, called="update_where"),
+            lambda contract: batch.Call(
+                "update", contract, called="update_where", said=conditional.said(changes, where)
+            ),
             lambda wire: conditional.update_where(wire, changes, where),
             lambda wire: self._keys(wire, where).join(conditional.changed_values(wire, changes), how="cross"),
         )
@@ -231,7 +233,9 @@ class ConditionVerbs(Connections):
         return self._found(
             table,
             Options(on_reject, plan, once, undo, timeout),
-            lambda contract: batch.Call("delete", contract, hard=hard, called="delete_where"),
+            lambda contract: batch.Call(
+                "delete", contract, hard=hard, called="delete_where", said=conditional.said(where, hard)
+            ),
             lambda wire: conditional.delete_where(wire, where, hard=hard),
             lambda wire: self._keys(wire, where, deleted=hard),
         )

@@ -31,7 +31,7 @@ class LedgerVerbs(Connections):
             batch_id, transaction_id (shared by the batches of one transaction), name, verb, table, input and
             the rows of each outcome, seconds, timings (JSON: seconds by phase), bytes (of the frame),
             peak_memory (bytes, of the process so far), retries, started_at, finished_at, who, process,
-            versions (JSON), undoable and undone_by.
+            versions (JSON), undoable (as things stand now) and undone_by.
 
         Raises:
             ContractError: the database keeps no ledger, or the condition is wrong.
@@ -51,7 +51,11 @@ class LedgerVerbs(Connections):
         shown = [n for n in book.batches.contract.column_names if n not in ("once", "content", "report")]
         selection = read.Selection(where, shown, "-batch_id", limit)
         with self.session() as session, session.shielded():
-            return book.read(session, selection)
+            rows = book.read(session, selection)
+            kept = book.kept(session) if rows.height else set()
+        changed = pl.sum_horizontal("inserted", "updated", "deleted") > 0
+        there = pl.col("batch_id").is_in(list(kept)) | ~changed
+        return rows.with_columns(undoable=pl.col("undoable") & there & pl.col("undone_by").is_null())
 
     @overload
     def undo(
