@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +15,7 @@ import pytest
 
 import crave_bulk as cb
 from crave_bulk.examples import Foods
-from crave_bulk.ledger import Batches
+from crave_bulk.ledger import Batches, Ledger
 from crave_bulk.report import OUTCOMES
 
 
@@ -149,6 +150,68 @@ def test_a_ledger_that_somebody_drops_is_made_anew(kitchen: cb.Database) -> None
     report = kitchen.insert(Foods, foods(2))
     assert kitchen.batches()["batch_id"].to_list() == [report.batch_id]
     assert kitchen.read(Foods).height == 2
+
+
+def test_a_ledger_that_somebody_drops_is_made_anew_whatever_is_asked_of_it_first(
+    kitchen: cb.Database,
+) -> None:
+    def drop() -> None:
+        with kitchen.session() as session:
+            session.execute("DROP TABLE crave_bulk_batches")
+            session.execute("DROP TABLE crave_bulk_batches_journal")
+
+    kitchen.insert(Foods, foods(1))
+    drop()
+    assert kitchen.batches().is_empty()
+    kitchen.insert(Foods, foods(2))
+    drop()
+    assert not kitchen.insert(Foods, foods(3), once="x").replayed
+    drop()
+    with pytest.raises(cb.UndoRefused, match="there is no batch"):
+        kitchen.undo("01a20dcb-2ed3-719c-9641-41a135bda23d")
+    assert kitchen.read(Foods).height == 3
+
+
+def test_it_may_be_made_in_a_schema_by_who_may_not_create_schemas(
+    server_db: cb.Database, databases: dict[str, str]
+) -> None:
+    server_db.create(Foods)
+    with server_db.session() as session:
+        for statement in (
+            "DROP ROLE IF EXISTS crave_bulk_dan",
+            "CREATE ROLE crave_bulk_dan",
+            "GRANT ALL ON foods TO crave_bulk_dan",
+            "CREATE SCHEMA audit",
+            "GRANT ALL ON SCHEMA audit, public TO crave_bulk_dan",
+            "SET ROLE crave_bulk_dan",
+        ):
+            session.execute(statement)
+    server_db.ledger = Ledger(server_db.backend, "audit.batches", 20)
+    try:
+        server_db.insert(Foods, foods(1)).undo()
+        assert server_db.read("audit.batches").height == 2
+    finally:
+        with server_db.session() as session:
+            session.execute("RESET ROLE")
+            session.execute("DROP OWNED BY crave_bulk_dan")
+            session.execute("DROP ROLE crave_bulk_dan")
+
+
+def test_a_block_that_is_the_first_to_write_holds_nobody_up(
+    server_db: cb.Database, databases: dict[str, str]
+) -> None:
+    server_db.create(Foods)
+    url = server_db.backend.label
+
+    def write() -> None:
+        with cb.connect(url) as other:
+            other.insert(Foods, foods(2), timeout=10)
+
+    with server_db.transaction():
+        server_db.insert(Foods, foods(1))
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(write).result()
+    assert server_db.batches().height == 2
 
 
 FIRST = """

@@ -134,6 +134,44 @@ def test_a_batch_that_was_taken_back_may_be_written_again(site: cb.Database) -> 
     assert visits(site) == {}
 
 
+def test_a_batch_that_stands_again_is_once_again(site: cb.Database) -> None:
+    for options in ({}, {"once": "n"}):
+        frame = VISITS.head(2).with_columns(log=pl.Series([[str(options)]] * 2))
+        before = visits(site)
+        report = site.upsert(Visits, frame, **options)
+        undone = report.undo()
+        undone.undo()
+        assert site.upsert(Visits, frame, **options).replayed
+        assert visits(site) == {"a": before.get("a", 0) + 1, "b": before.get("b", 0) + 2}
+
+
+def test_a_batch_cannot_stand_again_beside_another_of_its_content(site: cb.Database) -> None:
+    undone = site.upsert(Visits, VISITS.head(2)).undo()
+    site.upsert(Visits, VISITS.head(2))
+    with pytest.raises(cb.UndoRefused):
+        undone.undo()
+    assert visits(site) == {"a": 1, "b": 2}
+
+
+def test_the_time_of_a_call_is_no_content(db: cb.Database) -> None:
+    class Notes(cb.Table):
+        k: int = cb.field(key=True)
+        v: int
+        at: pl.Datetime("us", "UTC") = cb.field(default="now", on_update="now")  # type: ignore[valid-type]
+        gone: pl.Datetime("us", "UTC") | None = cb.field(soft_delete=True)  # type: ignore[valid-type]
+
+        class Config:
+            name = "notes"
+
+    db.create(Notes)
+    db.insert(Notes, pl.DataFrame({"k": [1, 2], "v": [1, 1]}))
+    for where in ({"k__in": {1, 2}}, "k > 0"):
+        assert not db.update_where(Notes, {"v": 2}, where, once=True).replayed
+        assert db.update_where(Notes, {"v": 2}, where, once=True).replayed
+        assert not db.delete_where(Notes, where, once=True).replayed
+        assert db.delete_where(Notes, where, once=True).replayed
+
+
 def test_a_transaction_that_is_rolled_back_is_not_once(site: cb.Database) -> None:
     with pytest.raises(ZeroDivisionError), site.transaction():
         site.upsert(Visits, VISITS.head(2))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -128,6 +130,94 @@ def test_a_limit_of_the_database_is_a_time_out_too(server_db: cb.Database) -> No
 def test_a_timeout_must_be_seconds(kitchen: cb.Database, timeout: object) -> None:
     with pytest.raises(cb.ContractError, match="is no time"):
         kitchen.insert(Foods, foods(9), timeout=timeout)  # type: ignore[arg-type]
+
+
+def test_cancelling_from_a_signal_handler_does_not_wait_for_itself(kitchen: cb.Database, url: str) -> None:
+    def handler(*_: object) -> None:
+        kitchen.cancel()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with held(url) as let_go:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            threading.Timer(3, let_go).start()  # no signal is handled while a statement runs in C
+            with pytest.raises(cb.Cancelled):
+                kitchen.update(Foods, foods(1, name="late"))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert kitchen.update(Foods, foods(1, name="next")).counts["updated"] == 1
+
+
+def test_a_list_that_is_cancelled_is_not_gone_on_with(kitchen: cb.Database, url: str) -> None:
+    listed = [
+        cb.Operation("update", Foods, (foods(1, name="late"),)),
+        cb.Operation("insert", Foods, (foods(9),)),
+    ]
+    with held(url):
+        threading.Timer(0.3, kitchen.cancel).start()
+        with pytest.raises(cb.Cancelled):
+            kitchen.run(listed, atomic=False)
+    assert kitchen.read(Foods).height == 3
+
+
+def test_the_time_of_a_call_covers_the_wait_for_a_connection() -> None:
+    with cb.connect() as memory:  # which has one connection
+        memory.create(Foods)
+        ready, done = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with memory.transaction():
+                ready.set()
+                done.wait(20)
+
+        with ThreadPoolExecutor(1) as pool:
+            holding = pool.submit(hold)
+            assert ready.wait(10)
+            start = time.perf_counter()
+            with pytest.raises(cb.TimedOut):
+                memory.insert(Foods, foods(1), timeout=0.3)
+            assert time.perf_counter() - start < 3
+            done.set()
+            holding.result()
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, KeyboardInterrupt])
+def test_what_a_listener_raises_never_leaves_a_transaction_open(
+    kitchen: cb.Database, error: type[BaseException]
+) -> None:
+    left = [2]
+
+    def fail(statement: str) -> None:
+        if left[0] and (statement.startswith('INSERT INTO "crave_bulk_batches"') or statement == "ROLLBACK"):
+            left[0] -= 1
+            raise error
+
+    kitchen.trace(fail)
+    with pytest.raises(error):
+        kitchen.upsert(Foods, foods(1, 2, name="half"), undo=False)
+    left[0] = 0
+    kitchen.insert(Foods, foods(7))
+    assert [row[1] for row in kitchen.read(Foods, order_by="food_id").rows()] == ["soup"] * 4
+    assert kitchen.batches()["verb"].to_list() == ["insert", "insert"]
+
+
+@pytest.mark.parametrize("statement", ["BEGIN", "SAVEPOINT"])
+def test_ctrl_c_while_a_block_is_begun_leaves_nothing_open(kitchen: cb.Database, statement: str) -> None:
+    """The driver notices the signal; the statement comes to its end all the same."""
+    fired = [False]
+
+    def press(text: str) -> None:
+        if text.startswith(statement) and not fired[0]:
+            fired[0] = True
+            os.kill(os.getpid(), signal.SIGINT)
+
+    kitchen.trace(press)
+    with pytest.raises(KeyboardInterrupt):
+        kitchen.upsert(Foods, foods(1, 9, name="x"))
+        time.sleep(1)
+    assert fired[0]
+    assert kitchen.insert(Foods, foods(7)).counts == {"input": 1, "inserted": 1}
+    assert sorted(kitchen.read(Foods)["food_id"]) == [1, 2, 3, 7]
 
 
 # -- retries --
