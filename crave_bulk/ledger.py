@@ -30,6 +30,7 @@ from crave_bulk.errors import (
     ConstraintViolated,
     PermissionRefused,
     TableNotFound,
+    UndoRefused,
 )
 from crave_bulk.pipeline import read
 from crave_bulk.pipeline.stage import Wire
@@ -325,10 +326,17 @@ class Ledger:
         """
         parameters = Parameters(self.backend)
         ids = ", ".join(self._bind(parameters, "undone_by", one) for one in batch_ids)
+        start = len(_UNDONE) + 36 + 1  # after what `undone` has put before it, with the id
         sql = (
-            f"UPDATE {self.batches.target} SET undone_by = NULL WHERE undone_by IN ({ids}) RETURNING 1 AS one"
+            f"UPDATE {self.batches.target} SET undone_by = NULL, once = substr(once, {start}) "
+            f"WHERE undone_by IN ({ids}) RETURNING 1 AS one"
         )
-        session.fetch(sql, parameters.frame())
+        try:
+            session.fetch(sql, parameters.frame())
+        except ConstraintViolated as error:
+            raise UndoRefused(
+                "the batch that would stand again was written once more since it was taken back, and would count twice"
+            ) from error
 
     def _bind(self, parameters: Parameters, name: str, value: Any) -> str:
         column, codec = self.batches.contract.column(name), self.batches.codecs[name]

@@ -158,7 +158,7 @@ def test_the_time_of_a_call_is_no_content(db: cb.Database) -> None:
         k: int = cb.field(key=True)
         v: int
         at: pl.Datetime("us", "UTC") = cb.field(default="now", on_update="now")  # type: ignore[valid-type]
-        gone: pl.Datetime("us", "UTC") | None = cb.field(soft_delete=True)  # type: ignore[valid-type]
+        gone: pl.Datetime("us", "UTC") = cb.field(soft_delete=True, nullable=True)  # type: ignore[valid-type]
 
         class Config:
             name = "notes"
