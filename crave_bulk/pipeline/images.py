@@ -17,6 +17,8 @@ from crave_bulk.pipeline.write import Raced
 from crave_bulk.session import Session
 from crave_bulk.sql import quote_all
 
+_WORTH_A_THREAD = 5_000  # rows
+
 
 class Images:
     """The rows of one table that a batch changes.
@@ -198,7 +200,7 @@ class Images:
 
 
 class Expected:
-    """What a merge is expected to do, worked out in another thread meanwhile.
+    """What a merge is expected to do, worked out in another thread meanwhile, where that is worth one.
 
     Args:
         rows: ``_row`` and ``inserted`` of each row that is to be written.
@@ -206,18 +208,21 @@ class Expected:
     """
 
     def __init__(self, rows: pl.DataFrame, work: Callable[[], Change]) -> None:
-        self.rows = rows
-        self._thread = ThreadPoolExecutor(1, "crave_bulk-journal")
-        self._work = self._thread.submit(work)
+        self.rows, self._work = rows, work
+        self._thread: ThreadPoolExecutor | None = None
+        if rows.height >= _WORTH_A_THREAD:
+            self._thread = ThreadPoolExecutor(1, "crave_bulk-journal")
+            self._work = self._thread.submit(work).result
 
     def result(self) -> Change | None:
         """Wait for the change; None where a row is not there that should be."""
         try:
-            return self._work.result()
+            return self._work()
         except Raced:
             return None
         finally:
-            self._thread.shutdown()
+            if self._thread is not None:
+                self._thread.shutdown()
 
 
 def whole(session: Session, wire: Wire) -> Wire:

@@ -60,7 +60,9 @@ def images(url: str, rows: int, runs: int) -> None:
             without = timed(db, frame, lambda: db.upsert(Entities, mixed, undo=False))
             ratios["undo"].append(with_undo / without)
             plans: list[cb.Plan] = []
-            planning = timed(db, frame, lambda: plans.append(db.upsert(Entities, mixed, plan=True)))
+            planning = timed(
+                db, frame, lambda plans=plans: plans.append(db.upsert(Entities, mixed, plan=True))
+            )
             ratios["plan"].append(planning / seconds(plans[0].apply))
         for name, target in (("undo", "1.3, to the same without"), ("plan", "1.2, to its apply")):
             found = ratios[name]
