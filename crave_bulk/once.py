@@ -85,7 +85,7 @@ def columns(key: Key, report: Report) -> dict[str, Any]:
     Returns:
         Column → value.
     """
-    found = {"once": key.text, "content": key.content, "report": _packed(report)}
+    found = {"once": key.text, "content": key.content, "report": _packed(report, key)}
     return {**found, "name": key.text.removeprefix("name:")} if key.named else found
 
 
@@ -121,19 +121,27 @@ def replayed(key: Key, work: Work, row: dict[str, Any]) -> Report:
 # -- the report as bytes -------------------------------------------------------------------------------
 
 
-def _packed(report: Report) -> bytes:
-    rows = report.keys_by_row.rename({name: f"k{i}" for i, name in enumerate(report.keys_by_row.columns)})
-    rows = rows.with_columns(outcome=report.outcomes_by_row.cast(pl.String))
+def _packed(report: Report, key: Key) -> bytes:
+    keys = report.keys_by_row
+    # Of the same content, the keys are those of the frame, which need not be kept.
+    passed = not key.named and _holds(report.source, keys)
+    rows = pl.DataFrame({"outcome": report.outcomes_by_row.cast(pl.String)})
+    if not passed:
+        rows = keys.rename({name: f"k{i}" for i, name in enumerate(keys.columns)}).hstack(rows)
     rest = {
-        "keys": report.keys_by_row.columns,
+        "keys": keys.columns,
+        "passed": passed,
         "source": report.source.height,
         "seconds": report.seconds,
         "retries": report.retries,
     }
-    frames = (rows, report.failures, report.timings, report.rejected)
-    files = [_file(frame) for frame in frames]
+    files = [_file(frame) for frame in (rows, report.failures, report.timings, report.rejected)]
     head = json.dumps({**rest, "sizes": [len(file) for file in files]}).encode()
     return len(head).to_bytes(4) + head + b"".join(files)
+
+
+def _holds(source: pl.DataFrame, keys: pl.DataFrame) -> bool:
+    return set(keys.columns) <= set(source.columns) and source.select(keys.columns).equals(keys)
 
 
 def _unpacked(packed: bytes, work: Work, same: bool, row: dict[str, Any], notes: tuple[str, ...]) -> Report:
@@ -144,15 +152,15 @@ def _unpacked(packed: bytes, work: Work, same: bool, row: dict[str, Any], notes:
         at += length
     rows, failed, timings, rejected = frames
     names = {f"k{i}": name for i, name in enumerate(head["keys"])}
-    # Rows of another frame than now have their numbers only; what was rejected of it is kept.
-    source = work.source if same else _numbered(rejected, head["source"])
+    keys = work.source.select(head["keys"]) if head["passed"] else rows.drop("outcome").rename(names)
     return Report(
         verb=work.verb,
         table=work.table,
         batch_id=str(row["batch_id"]),
         committed=True,
-        source=source,
-        keys_by_row=rows.drop("outcome").rename(names),
+        # Rows of another frame than now have their numbers only; what was rejected of it is kept.
+        source=work.source if same else _numbered(rejected, head["source"]),
+        keys_by_row=keys,
         outcomes_by_row=rows["outcome"].cast(OUTCOME),
         failures=failed.cast(failures.SCHEMA),
         timings=timings.cast(pl.Schema(TIMINGS)),

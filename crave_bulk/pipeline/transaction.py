@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from crave_bulk import journal, ledger, log, once
+from crave_bulk import journal, ledger, log, once, provenance
 from crave_bulk.engine import next_id
 from crave_bulk.errors import (
     CommitUnknown,
@@ -207,7 +207,7 @@ class Batch:
         with work.clock.phase("ledger", sum(c.before.height + c.new.height for c in changes or ())):
             journal.store(session, book, self.id, first, changes or ())
         report = self._report(work, verdict, committed=True)
-        row = ledger.entry(report, self.started, int(work.source.estimated_size()))
+        row = provenance.entry(report, self.started, int(work.source.estimated_size()))
         row |= {
             "undoable": changes is not None,
             "transaction_id": first,
