@@ -127,9 +127,9 @@ class Ledger:
         except PermissionRefused as error:
             said = getattr(error.__cause__, "said", error.said)
             raise PermissionRefused(
-                f"the table of batches {self.name!r} cannot be created: {said}; nothing was written: let "
-                "somebody who may create it, name another by cb.connect(url, ledger='schema.table'), or do "
-                "without by cb.connect(url, ledger=False)",
+                f"the table of batches {self.name!r} cannot be created: {said}; nothing was written: "
+                "grant the login what it lacks, let another create it, name one elsewhere by "
+                "cb.connect(url, ledger='schema.table'), or do without by cb.connect(url, ledger=False)",
                 sqlstate=error.sqlstate,
                 said=error.said,
             ) from error

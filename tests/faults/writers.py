@@ -26,6 +26,15 @@ _OTHERS = (
     "FROM pg_stat_activity AS a WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() "
     "AND a.backend_type = 'client backend'"
 )
+_BACKENDS = f"(SELECT count(*) {_OTHERS} AND a.xact_start IS NOT NULL)"
+_LOCKS = (
+    "(SELECT count(*) FROM pg_locks AS l WHERE l.granted AND l.locktype IN ('relation', 'transactionid') "
+    f"AND l.pid IN (SELECT a.pid {_OTHERS}))"
+)
+_STAGING = (
+    "ARRAY(SELECT c.relname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+    f"WHERE starts_with(n.nspname, 'pg_temp') AND starts_with(c.relname, '{STAGE}'))"
+)
 
 
 class Writer(subprocess.Popen[str]):
@@ -46,11 +55,12 @@ def spawn(code: str, *arguments: str) -> subprocess.Popen[str]:
         arguments: what it finds in ``sys.argv[1:]``.
 
     Returns:
-        The process; its standard output is a pipe of text.
+        The process; its standard input and output are pipes of text.
     """
-    path = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [str(CHECKOUT), str(CHECKOUT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
     return Writer(
         [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
@@ -83,16 +93,12 @@ def wait_until(condition: Callable[[], Any], seconds: float = 10) -> None:
 
 def backends_left(url: str) -> int:
     """Count the other clients of a PostgreSQL database that are in a transaction."""
-    return _ask(url, f"SELECT count(*) {_OTHERS} AND a.xact_start IS NOT NULL")[0][0]
+    return _ask(url, f"SELECT {_BACKENDS}")[0][0]
 
 
 def locks_left(url: str) -> int:
     """Count the locks on relations and transactions that other clients of a PostgreSQL database hold."""
-    return _ask(
-        url,
-        "SELECT count(*) FROM pg_locks AS l WHERE l.granted AND l.locktype IN ('relation', 'transactionid') "
-        f"AND l.pid IN (SELECT a.pid {_OTHERS})",
-    )[0][0]
+    return _ask(url, f"SELECT {_LOCKS}")[0][0]
 
 
 def staging_left(url: str) -> list[str]:
@@ -102,19 +108,23 @@ def staging_left(url: str) -> list[str]:
     temporary tables of other connections cannot be seen there; they are gone with these.
     """
     if url.startswith("sqlite:///"):
-        path = unquote(url.removeprefix("sqlite:///").partition("?")[0])
-        with closing(sqlite3.connect(path)) as connection:
+        with closing(sqlite3.connect(file_of(url))) as connection:
             rows = connection.execute(
                 "SELECT name FROM (SELECT name FROM sqlite_master UNION ALL SELECT name FROM sqlite_temp_master) "
                 f"WHERE name GLOB '{STAGE}*'"
             ).fetchall()
-    else:
-        rows = _ask(
-            url,
-            "SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
-            f"WHERE starts_with(n.nspname, 'pg_temp') AND starts_with(c.relname, '{STAGE}')",
-        )
-    return [name for (name,) in rows]
+        return [name for (name,) in rows]
+    return _ask(url, f"SELECT {_STAGING}")[0][0]
+
+
+def left_in_server(url: str) -> tuple[int, int, list[str]]:
+    """Ask for all three in a PostgreSQL database at once: transactions, locks and staging tables."""
+    return _ask(url, f"SELECT {_BACKENDS}, {_LOCKS}, {_STAGING}")[0]
+
+
+def file_of(url: str) -> Path:
+    """Give the file of a SQLite database."""
+    return Path(unquote(url.removeprefix("sqlite:///").partition("?")[0]))
 
 
 def _ask(url: str, question: str) -> list[Any]:
