@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import NullPool, Pool, QueuePool
+from sqlalchemy.pool import NullPool, Pool, PoolProxiedConnection, QueuePool
 
 from crave_bulk.backends.base import Backend
 from crave_bulk.errors import (
@@ -40,6 +40,7 @@ class Connections:
         self._listeners: list[Listener] = []
         self._local = threading.local()
         self._pool = _pool(backend)
+        self._pooling = threading.Lock()
         self._watches: set[Watch] = set()
         self.closed = False
 
@@ -58,7 +59,7 @@ class Connections:
         if current is not None:
             yield current
             return
-        borrowed = self._borrow()
+        borrowed, pool = self._borrow()
         session = Session(borrowed.dbapi_connection, self.backend, self._listeners)
         session.watch = getattr(self._local, "watch", None) or session.watch
         self._local.session = session
@@ -68,12 +69,7 @@ class Connections:
             yield session
         finally:
             self._local.session = None
-            if session.broken:
-                borrowed.invalidate()
-            borrowed.close()
-            if session.broken:
-                lost, self._pool = self._pool, self._pool.recreate()
-                lost.dispose()  # where one connection is lost, so are the idle ones
+            self._give_back(borrowed, pool, broken=session.broken)
 
     @contextmanager
     def apart(self, session: Session) -> Iterator[Session]:
@@ -88,17 +84,26 @@ class Connections:
         if not (session.in_transaction and self.backend.remote) or (self.ledger and self.ledger.ready):
             yield session
             return
-        borrowed = self._borrow()
+        borrowed, pool = self._borrow()
         other = Session(borrowed.dbapi_connection, self.backend, self._listeners)
         other.watch = session.watch
         try:
             yield other
         finally:
-            if other.broken:
+            self._give_back(borrowed, pool, broken=other.broken)
+
+    def _give_back(self, borrowed: PoolProxiedConnection, pool: Pool, *, broken: bool) -> None:
+        """Give a connection back, unless it is broken, or its pool was given up while it was away."""
+        with self._pooling:
+            if broken and pool is self._pool:
+                self._pool = pool.recreate()  # where one connection is lost, so are the idle ones
+            if broken or self.closed or pool is not self._pool:
                 borrowed.invalidate()
             borrowed.close()
+            if pool is not self._pool:
+                pool.dispose()
 
-    def _borrow(self) -> Any:
+    def _borrow(self) -> tuple[PoolProxiedConnection, Pool]:
         """Have a connection, waiting in short stretches, so that a call can be stopped meanwhile."""
         watch = getattr(self._local, "watch", None) or Watch()
         deadline = time.monotonic() + _POOL_SECONDS
@@ -106,8 +111,9 @@ class Connections:
             if self.closed:
                 raise ConnectionFailed(f"{self!r} was closed: connect again")
             watch.check()
+            pool = self._pool
             try:
-                return self._pool.connect()
+                return pool.connect(), pool
             except PoolTimeout as error:
                 if time.monotonic() > deadline:
                     raise DatabaseBusy(

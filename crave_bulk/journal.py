@@ -7,7 +7,6 @@ fraction of what a row each would, and pruning them is one deletion. They hold t
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from crave_bulk import failures
+from crave_bulk.arrow import pack, unpack
 from crave_bulk.backends.codec import Codec
 from crave_bulk.ledger import Ledger, insert_sql
 from crave_bulk.pipeline.stage import Wire
@@ -266,7 +266,7 @@ def load(session: Session, ledger: Ledger, batch_id: str) -> list[Stored]:
     """
     found: dict[str, Stored] = {}
     for row in ledger.parts(session, batch_id).iter_rows(named=True):
-        before, after, new = (pl.read_ipc(io.BytesIO(row[side])) for side in ("before", "after", "new"))
+        before, after, new = (unpack(row[side]) for side in ("before", "after", "new"))
         gone = after[_GONE]
         stays = before.with_columns(after.drop(_GONE)).filter(~gone)  # what is not there is as it was before
         part = Stored(
@@ -322,7 +322,7 @@ def _parts(change: Change) -> Iterable[dict[str, Any]]:
             "table": str(contract.name),
             "columns": json.dumps(columns),
             **{
-                side: _file(rows.slice(start, _ROWS))
+                side: pack(rows.slice(start, _ROWS))
                 for side, rows in (("before", before), ("after", after), ("new", new))
             },
         }
@@ -337,9 +337,3 @@ def _described(column: Column, codec: Codec, key: bool) -> dict[str, Any]:
         "compare": codec.compare,
         "identity_always": column.identity_always,
     }
-
-
-def _file(rows: pl.DataFrame) -> bytes:
-    file = io.BytesIO()
-    rows.write_ipc(file, compression="zstd")
-    return file.getvalue()

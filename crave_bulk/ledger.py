@@ -214,7 +214,7 @@ class Ledger:
             BulkError: the database refused.
         """
         if self.backend.wait_turn:
-            session.execute(self.backend.wait_turn.format(_number(once)))
+            session.execute(self.backend.wait_turn.format(number(once)))
         columns = ["batch_id", "verb", "table", "content", "report", "started_at"]
         return self._find(session, "once", once, columns)
 
@@ -352,9 +352,16 @@ def _placeholder(contract: Contract, batch_id: str) -> dict[str, Any]:
     return {**row, "batch_id": batch_id, "transaction_id": batch_id}
 
 
-def _number(once: str) -> int:
-    """Number a lock by what makes a batch one of a kind: 63 bits."""
-    return int.from_bytes(hashlib.blake2b(once.encode(), digest_size=8).digest()) >> 1
+def number(name: str) -> int:
+    """Number a lock by a name.
+
+    Args:
+        name: any text.
+
+    Returns:
+        63 bits of its hash.
+    """
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 1
 
 
 def _empty(contract: Contract) -> pl.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from crave_bulk import failures
+from crave_bulk.arrow import pack, unpack
 from crave_bulk.errors import ContractError
 from crave_bulk.fingerprint import fingerprint
 from crave_bulk.report import OUTCOME, TIMINGS, Report
@@ -135,7 +135,7 @@ def _packed(report: Report, key: Key) -> bytes:
         "seconds": report.seconds,
         "retries": report.retries,
     }
-    files = [_file(frame) for frame in (rows, report.failures, report.timings, report.rejected)]
+    files = [pack(frame) for frame in (rows, report.failures, report.timings, report.rejected)]
     head = json.dumps({**rest, "sizes": [len(file) for file in files]}).encode()
     return len(head).to_bytes(4) + head + b"".join(files)
 
@@ -146,9 +146,14 @@ def _holds(source: pl.DataFrame, keys: pl.DataFrame) -> bool:
 
 def _unpacked(packed: bytes, work: Work, same: bool, row: dict[str, Any], notes: tuple[str, ...]) -> Report:
     size = int.from_bytes(packed[:4])
-    head, at, frames = json.loads(packed[4 : 4 + size]), 4 + size, []
+    try:
+        head = json.loads(packed[4 : 4 + size])
+    except ValueError:
+        unpack(packed)  # which says that it is damaged
+        raise
+    at, frames = 4 + size, []
     for length in head["sizes"]:
-        frames.append(pl.read_ipc(io.BytesIO(packed[at : at + length])))
+        frames.append(unpack(packed[at : at + length]))
         at += length
     rows, failed, timings, rejected = frames
     names = {f"k{i}": name for i, name in enumerate(head["keys"])}
@@ -175,9 +180,3 @@ def _numbered(rejected: pl.DataFrame, height: int) -> pl.DataFrame:
     """Put the rows that were rejected in their places among as many rows as there were."""
     rows = pl.DataFrame({"_row": range(height)}, schema={"_row": pl.Int64})
     return rows.join(rejected.drop("_reasons"), on="_row", how="left", maintain_order="left").drop("_row")
-
-
-def _file(frame: pl.DataFrame) -> bytes:
-    file = io.BytesIO()
-    frame.write_ipc(file, compression="zstd")
-    return file.getvalue()

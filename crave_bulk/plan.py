@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from crave_bulk import card
-from crave_bulk.errors import ContractError, PlanStale, RejectedRows, TableNotFound
+from crave_bulk.errors import (
+    ContractError,
+    DatabaseBusy,
+    DatabaseError,
+    DatabaseFull,
+    PermissionRefused,
+    PlanStale,
+    ReadOnlyDatabase,
+    RejectedRows,
+)
 from crave_bulk.report import Counts, Report
 
 if TYPE_CHECKING:
@@ -97,8 +106,10 @@ class Plan:
             if error.report.failures.equals(self.report.failures):
                 raise
             raise _stale("rows are refused now that were not") from error
-        except (ContractError, TableNotFound) as error:
-            raise _stale(f"the table is another one now ({error})") from error
+        except (ContractError, DatabaseError) as error:
+            if isinstance(error, DatabaseBusy | DatabaseFull | PermissionRefused | ReadOnlyDatabase):
+                raise
+            raise _stale(f"the table cannot be written any more as it was ({error})") from error
 
     def _agree(self, now: Plan) -> None:
         """Compare with what was done just now, before it is committed."""

@@ -104,11 +104,15 @@ class Postgres(Backend):
         """Open one more connection to the same database."""
         raw = adbc_driver_manager.AdbcConnection(self._database._db)
         connection = adbc_driver_manager.dbapi.Connection(self._database, raw, autocommit=True)
-        with connection.cursor() as cursor:
-            cursor.execute("SET work_mem = '64MB'")  # at 4 MB the joins of a bulk batch spill to disk
-            # With scans switched off, versions before 18 count them as dear, and so compile every statement
-            # to machine code first: ten times as long for a batch of ten rows.
-            cursor.execute("SET jit = off")
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SET work_mem = '64MB'")  # at 4 MB the joins of a bulk batch spill to disk
+                # With scans switched off, versions before 18 count them as dear, and so compile every statement
+                # to machine code first: ten times as long for a batch of ten rows.
+                cursor.execute("SET jit = off")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def close(self) -> None:

@@ -276,6 +276,8 @@ class SQLite(Backend):
         ):
             text = text.removeprefix(noise)
         code = next((code for start, code in _CODES if text.startswith(start)), "")
+        if re.fullmatch(r"table .* has no column named .*", text):
+            code = "SQLITE_NO_COLUMN"
         constraint = text.partition("constraint failed: ")[2] or None
         # The columns of a key; of a CHECK its name, or its text with the columns in it.
         columns = tuple(re.findall(r"\w+", constraint)) if constraint else ()

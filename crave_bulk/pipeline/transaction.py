@@ -31,9 +31,9 @@ from crave_bulk.session import Session
 if TYPE_CHECKING:
     from crave_bulk.connections import Connections
 
-# Another writer can take a key between the check and the merge: then everything is checked again. What still
-# fails in the last of these attempts is put down to the rows.
-_RACES = 5
+# Another writer can take a key between the check and the merge: then everything is checked again, in turn with
+# those that have met the same. What still fails in the last of these attempts is put down to the rows.
+_RACES = 10
 
 
 def run(db: Connections, options: Options, prepare: Callable[[], Work]) -> Report | Plan:
@@ -142,6 +142,9 @@ class Batch:
                 book.ensure(apart)
         try:
             with session.atomic():
+                if self._races and not self._joined and session.backend.wait_turn:
+                    # Those who have met take turns from now on; else eight who bring the same new keys meet again.
+                    session.execute(session.backend.wait_turn.format(ledger.number(f"write {work.table}")))
                 if book is None or self._once is None or not self._replay(session, book, work, self._once):
                     self._write(session, book, work)
         except _RolledBack:
