@@ -77,7 +77,8 @@ def kill_at(process: subprocess.Popen[str], seconds: float) -> list[str]:
     first = process.stdout.readline()
     time.sleep(seconds if first else 0)
     process.send_signal(signal.SIGKILL)
-    said, _ = process.communicate()
+    said = process.stdout.read()  # not communicate(), which passes over what was read ahead
+    process.wait()
     assert first == "go\n", f"the writer did not begin: {first!r}, {said!r}"
     assert process.returncode == -signal.SIGKILL, f"the writer ended by itself: {process.returncode}"
     return said.splitlines()
