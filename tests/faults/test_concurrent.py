@@ -83,7 +83,7 @@ def test_rows_that_keep_coming_are_never_the_fault_of_the_batch(
             return db.upsert(Counts, frame, once=False)
 
         write(other, few(99))
-        done = before(server_db, "INSERT INTO", lambda number: write(other, few(number)) and None, 8)
+        done = before(server_db, "INSERT INTO", lambda number: write(other, few(number)) and None, 5)
         report = write(server_db, few(*range(20)))
-        assert len(done) == report.retries == 8
+        assert len(done) == report.retries == 5
         assert agree(server_db, server_url, written, report) == []

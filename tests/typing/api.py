@@ -10,7 +10,7 @@ from crave_bulk.examples import Foods
 
 def calls(frame: pl.DataFrame) -> None:
     """Use every public name as its types say."""
-    with cb.connect("sqlite:///x.db") as db:
+    with cb.connect("sqlite:///x.db", ledger="ops.batches", keep_undo=5) as db:
         db.create(Foods)
         report: cb.Report = db.insert(Foods, frame, on_conflict="ignore", on_reject="keep")
         report = db.upsert(Foods, frame.lazy(), on_reject="raise")
@@ -21,9 +21,20 @@ def calls(frame: pl.DataFrame) -> None:
         report = db.update_where(Foods, {"name": "x"}, where="food_id = 1")
         report = db.delete_where("foods", {"food_id__in": [1, 2]})
         report = db.restore_where(Foods, where={"food_id": 1})
+        plan: cb.Plan = db.upsert(Foods, frame, plan=True, once="name", undo=False, timeout=1.5)
+        plan = db.delete_where("foods", "food_id = 1", plan=True)
+        plan = db.undo(report.batch_id, plan=True)
+        report = plan.apply()
+        report = db.upsert(Foods, frame, plan=False, once=True)
+        report = report.undo(force=True)
+        report = db.undo(report.batch_id, force=True)
+        changes: list[pl.DataFrame] = [plan.changes, db.batches(where={"verb": "upsert"}, limit=3)]
+        stopped: int = db.cancel()
+        db.trace(print, values=True)
         ddl: list[str] = db.evolve(Foods, plan=True)
         with db.transaction():
             results: list[cb.Result] = db.run([cb.Operation("insert", Foods, (frame,))], atomic=False)
+            results = db.run([cb.Operation("insert", Foods, (frame,))], recovery="partial")
         counts: dict[str, int] = report.counts
         frames: list[pl.DataFrame] = [
             report.rejected,
@@ -37,7 +48,7 @@ def calls(frame: pl.DataFrame) -> None:
         back: pl.DataFrame = db.read(
             Foods, where={"food_id__gt": 3}, columns=["name"], order_by=["-name"], limit=3
         )
-        print(frames, numbers, back, ddl, results, report.batch_id, report.plot())
+        print(frames, numbers, back, ddl, results, changes, stopped, report.batch_id, report.plot())
     with cb.embedded_postgres("pgdata") as url:
         name: str = url
         print(name)
