@@ -20,7 +20,14 @@ from crave_bulk.backends import catalog, sqlite_catalog, sqlite_ddl, sqlite_hand
 from crave_bulk.backends.base import Backend, MergeParts, Patience, Phrases, on_conflict_merge
 from crave_bulk.backends.codec import Codec
 from crave_bulk.backends.ddl import Alteration, Missing
-from crave_bulk.errors import BulkError, ConnectionFailed, ContractError, DatabaseBusy, database_error
+from crave_bulk.errors import (
+    BulkError,
+    ConnectionFailed,
+    ContractError,
+    DatabaseBusy,
+    DatabaseError,
+    database_error,
+)
 from crave_bulk.table import Column, Contract, Reference, TableName
 
 if TYPE_CHECKING:
@@ -205,8 +212,16 @@ class SQLite(Backend):
             ContractError: a column has a name that a frame or a report cannot use.
             BulkError: the database refused.
         """
-        found = session.fetch(sqlite_catalog.facts_sql(_plain(name))).item()
-        facts = sqlite_catalog.read_facts(name, _plain(name), found)
+        # As bytes: Polars takes any text from the driver for UTF-8, and panics where a damaged file has other.
+        found = session.fetch(sqlite_catalog.facts_sql(_plain(name))).to_series().cast(pl.Binary).item()
+        try:
+            text = found.decode()
+        except UnicodeDecodeError as error:
+            raise DatabaseError(
+                f"the catalog of {self.label} holds text that is no UTF-8: the file is damaged; restore it from a backup",
+                sqlstate="SQLITE_CORRUPT",
+            ) from error
+        facts = sqlite_catalog.read_facts(name, _plain(name), text)
         if facts is None:
             raise catalog.not_found(name, session.fetch(sqlite_catalog.TABLES_SQL)["name"].to_list())
         return catalog.contract(facts)
