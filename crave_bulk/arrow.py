@@ -47,7 +47,19 @@ def unpack(packed: bytes) -> pl.DataFrame:
     try:
         return pl.read_ipc(io.BytesIO(packed))
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        raise DatabaseError(
-            f"what the ledger has kept of a batch is damaged, as the database gives back other bytes than were written "
-            f"({str(error).splitlines()[0]}): check the disk, and restore the database from a backup"
-        ) from error
+        raise damaged(error) from error
+
+
+def damaged(error: Exception) -> DatabaseError:
+    """Build the error for bytes that are not what was written.
+
+    Args:
+        error: what was raised when they were read.
+
+    Returns:
+        The error to raise from it.
+    """
+    return DatabaseError(
+        f"what the ledger has kept of a batch is damaged, as the database gives back other bytes than were written "
+        f"({str(error).splitlines()[0]}): check the disk, and restore the database from a backup"
+    )

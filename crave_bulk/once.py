@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from crave_bulk import failures
-from crave_bulk.arrow import pack, unpack
+from crave_bulk.arrow import damaged, pack, unpack
 from crave_bulk.errors import ContractError
 from crave_bulk.fingerprint import fingerprint
 from crave_bulk.report import OUTCOME, TIMINGS, Report
@@ -148,9 +148,8 @@ def _unpacked(packed: bytes, work: Work, same: bool, row: dict[str, Any], notes:
     size = int.from_bytes(packed[:4])
     try:
         head = json.loads(packed[4 : 4 + size])
-    except ValueError:
-        unpack(packed)  # which says that it is damaged
-        raise
+    except ValueError as error:
+        raise damaged(error) from error
     at, frames = 4 + size, []
     for length in head["sizes"]:
         frames.append(unpack(packed[at : at + length]))
