@@ -19,7 +19,7 @@ from crave_bulk.pipeline.stage import STAGE, without
 from crave_bulk.pipeline.staging import Staging
 from crave_bulk.pipeline.verdict import Verdict
 from crave_bulk.pipeline.work import Turn
-from crave_bulk.pipeline.write import Writer
+from crave_bulk.pipeline.write import Raced, Writer
 from crave_bulk.sql import quote_all
 
 
@@ -370,6 +370,11 @@ class Attempt:
                 self._refuse_taken(taken)
                 rows = without(rows, set(taken))
                 self.staging.put(self._in_waves(rows, Settled()))
+        if resolve.FRESH in rows.columns and self.session.backend.concurrent:
+            # A row that was not there when its key was looked up, and is now: what was made of it did not count it.
+            late = (pl.col(resolve.FRESH) == 1) & (pl.col("mask") != -1)
+            if rows.select(late.any()).item():
+                raise Raced
         return rows
 
     def _changes_and_held(self, rows: pl.DataFrame, alive: str) -> pl.DataFrame | None:
