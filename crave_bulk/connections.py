@@ -69,7 +69,8 @@ class Connections:
             yield session
         finally:
             self._local.session = None
-            self._give_back(borrowed, pool, broken=session.broken)
+            # Ctrl-C may come just where a block is left, and skip its end: no transaction goes back into the pool.
+            self._give_back(borrowed, pool, broken=session.broken or session.in_transaction)
 
     @contextmanager
     def apart(self, session: Session) -> Iterator[Session]:
@@ -90,7 +91,7 @@ class Connections:
         try:
             yield other
         finally:
-            self._give_back(borrowed, pool, broken=other.broken)
+            self._give_back(borrowed, pool, broken=other.broken or other.in_transaction)
 
     def _give_back(self, borrowed: PoolProxiedConnection, pool: Pool, *, broken: bool) -> None:
         """Give a connection back, unless it is broken, or its pool was given up while it was away."""
