@@ -55,6 +55,7 @@ def contents(db: cb.Database) -> list[tuple[object, ...]]:
         return []
 
 
+@pytest.mark.parametrize("url", ["sqlite", "postgres"], indirect=True)
 @pytest.mark.parametrize("by_name", [False, True], ids=["declared", "by name"])
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_plan_whose_table_has_changed_is_not_applied(
