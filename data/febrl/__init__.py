@@ -1,0 +1,1 @@
+"""Labelled sets of persons, for evaluation."""
