@@ -1,0 +1,1 @@
+"""A generator of restaurants, guides and mentions of any size, with the truth kept aside."""
