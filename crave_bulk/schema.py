@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter
 
+import polars as pl
+
 from crave_bulk.backends.base import Backend
 from crave_bulk.errors import ContractError
 from crave_bulk.sql import quote, quote_all
-from crave_bulk.table import Contract, TableName
+from crave_bulk.table import Column, Contract, Pointer, Reference, TableName
 
 
 def create_table(backend: Backend, contract: Contract) -> str:
@@ -74,7 +76,9 @@ def check_keys(backend: Backend, contract: Contract) -> None:
 
 
 def in_dependency_order(contracts: Sequence[Contract]) -> list[Contract]:
-    """Sort tables so that each comes after those it references.
+    """Sort tables so that each comes after those it references, and those that its lists point at.
+
+    Lists may point in a circle, as no foreign key needs the other table to be there first.
 
     Args:
         contracts: the tables, in any order; references to others or to themselves do not matter.
@@ -88,9 +92,12 @@ def in_dependency_order(contracts: Sequence[Contract]) -> list[Contract]:
     by_name = {contract.name: contract for contract in contracts}
     for contract in contracts:
         _check_references(contract, by_name)
-    parents = {c.name: {r.table for r in c.references if r.table in by_name} - {c.name} for c in contracts}
     try:
-        return [by_name[name] for name in TopologicalSorter(parents).static_order()]
+        return _sorted(by_name, pointers=True)
+    except CycleError:
+        pass
+    try:
+        return _sorted(by_name, pointers=False)
     except CycleError as error:
         circle = " -> ".join(str(name) for name in error.args[1])
         raise ContractError(
@@ -98,12 +105,67 @@ def in_dependency_order(contracts: Sequence[Contract]) -> list[Contract]:
         ) from error
 
 
+def _sorted(by_name: dict[TableName, Contract], *, pointers: bool) -> list[Contract]:
+    parents = {
+        name: {r.table for r in (*c.references, *(c.pointers if pointers else ())) if r.table in by_name}
+        - {name}
+        for name, c in by_name.items()
+    }
+    return [by_name[name] for name in TopologicalSorter(parents).static_order()]
+
+
 def _check_references(contract: Contract, by_name: dict[TableName, Contract]) -> None:
     """Refuse a reference that no database can hold; SQLite would do so only at the first insert."""
-    for reference in contract.references:
+    references: list[Reference] = [*contract.references, *contract.pointers]
+    for reference in references:
         parent = by_name.get(reference.table)
+        if parent and isinstance(reference, Pointer):
+            _check_pointer(contract, reference, parent)
         if parent and reference.targets not in (parent.key, *parent.unique):
             raise ContractError(
                 f"table {contract.name}: {', '.join(reference.columns)} references {reference.table}."
                 f"{', '.join(reference.targets)}, which is not unique: point at the parent's key, or declare that column unique=True"
             )
+
+
+def _check_pointer(contract: Contract, pointer: Pointer, parent: Contract) -> None:
+    """Refuse what a foreign key would: elements of another type; and a condition that no row can meet."""
+    about = f"table {contract.name}: {', '.join(pointer.columns)} points at {parent.name}"
+    dtypes = {column.name: column.dtype for column in parent.columns}
+    for name, value in pointer.where:
+        if name not in dtypes:
+            raise ContractError(
+                f"{about} where {name} is {value!r}, but it has no such column: {list(dtypes)}"
+            )
+        if not _can_be(dtypes[name], value):
+            raise ContractError(
+                f"{about} where {name} is {value!r}, but {name} is {dtypes[name]}: give such a value"
+            )
+    mine, theirs = contract.column(pointer.columns[0]), dtypes.get(pointer.targets[0])
+    if pointer.each and theirs is not None and not _alike(mine, parent.column(pointer.targets[0])):
+        raise ContractError(
+            f"{about}.{pointer.targets[0]}, which is {_kind(parent.column(pointer.targets[0]))}, with elements of "
+            f"{_kind(mine)}: declare both alike"
+        )
+
+
+def _can_be(dtype: pl.DataType, value: str | int | bool) -> bool:
+    """Tell whether a value can stand in a column, and be compared there as it is written."""
+    if isinstance(value, bool):
+        return isinstance(dtype, pl.Boolean)
+    if isinstance(value, int):
+        return dtype.is_integer()
+    return isinstance(dtype, pl.String | pl.Categorical) or (
+        isinstance(dtype, pl.Enum) and value in dtype.categories
+    )
+
+
+def _alike(mine: Column, theirs: Column) -> bool:
+    """Tell whether the elements of a list can be compared with a column."""
+    inner = mine.dtype.inner if isinstance(mine.dtype, pl.List) else mine.dtype
+    both = inner.is_integer() and theirs.dtype.is_integer()
+    return (both or inner == theirs.dtype) and mine.options.uuid == theirs.options.uuid
+
+
+def _kind(column: Column) -> str:
+    return f"{column.dtype} with uuid=True" if column.options.uuid else str(column.dtype)

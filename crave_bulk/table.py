@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args
@@ -39,6 +39,7 @@ class FieldOptions:
 
     key: bool = False
     references: str | None = None
+    references_where: tuple[tuple[str, Any], ...] = ()
     merge: Merge = "replace"
     default: Any = None
     on_update: Literal["now"] | None = None
@@ -51,6 +52,7 @@ def field(
     *,
     key: bool = False,
     references: str | None = None,
+    references_where: Mapping[str, str | int | bool] | None = None,
     merge: Merge = "replace",
     default: Any = None,
     on_update: Literal["now"] | None = None,
@@ -64,7 +66,10 @@ def field(
 
     Args:
         key: the column is (part of) the key that identifies a row.
-        references: the column that this one points at, as ``"table.column"``.
+        references: the column that this one points at, as ``"table.column"``; of a list, every element does.
+        references_where: what the row pointed at must have besides, such as ``{"type": "food"}``. This, and
+            what lists point at, is checked for the rows that are written; the database itself enforces the
+            plain reference of a single value only.
         merge: how an upsert combines the value with the one that is there.
         default: the value for rows that have none; ``"uuid"`` makes a time-ordered UUIDv7 and
             ``"now"`` the time of the batch.
@@ -80,7 +85,7 @@ def field(
         A Pandera field.
 
     Raises:
-        ContractError: `merge` or `on_update` is not one of the known rules.
+        ContractError: an option is not known, or not of the form that it must have.
 
     Example:
         >>> class Foods(Table):
@@ -93,7 +98,17 @@ def field(
         raise ContractError(f"merge={merge!r} is not a merge rule: use one of {', '.join(get_args(Merge))}")
     if on_update not in (None, "now"):
         raise ContractError(f"on_update={on_update!r} is not known: the only rule is 'now'")
-    options = FieldOptions(key, references, merge, default, on_update, uuid, json, soft_delete)
+    options = FieldOptions(
+        key=key,
+        references=references,
+        references_where=_conditions(references, references_where),
+        merge=merge,
+        default=default,
+        on_update=on_update,
+        uuid=uuid,
+        json=json,
+        soft_delete=soft_delete,
+    )
     known = inspect.signature(pa.Field).parameters
     for name in pandera_options:
         if name in _OTHER_WORDS:
@@ -105,6 +120,23 @@ def field(
         return pa.Field(metadata={**(metadata or {}), _METADATA: options}, **pandera_options)
     except (SchemaInitError, TypeError) as error:
         raise ContractError(f"cb.field: {error}") from error
+
+
+def _conditions(references: str | None, where: Any) -> tuple[tuple[str, Any], ...]:
+    """Check what the row pointed at must have, and write it as a value that cannot change."""
+    if where is None:
+        return ()
+    if not references:
+        raise ContractError(
+            f"references_where={where!r} is about nothing: say by references= what it points at"
+        )
+    fits = isinstance(where, Mapping) and where
+    if not fits or not all(isinstance(n, str) and isinstance(v, str | int | bool) for n, v in where.items()):
+        raise ContractError(
+            f"references_where={where!r} is not understood: write a mapping of columns of the table pointed at to "
+            'values that are text, whole numbers or booleans, such as {"type": "food"}'
+        )
+    return tuple(where.items())
 
 
 class Table(pa.DataFrameModel):
@@ -224,12 +256,28 @@ class Reference:
         return f"{', '.join(self.columns)} -> {self.table}.{', '.join(self.targets)}"
 
 
+@dataclass(frozen=True, slots=True)
+class Pointer(Reference):
+    """A reference that no foreign key can hold, or not all of it.
+
+    Attributes:
+        where: columns of the other table, and the values that the row pointed at has there.
+        each: the column is a list, and every element points.
+    """
+
+    where: tuple[tuple[str, Any], ...] = ()
+    each: bool = False
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Contract:
     """A table as the pipeline sees it: columns, key, unique keys, references and Pandera's schema.
 
     Attributes:
+        references: those that the database enforces by itself.
         read_only: why it cannot be written, and what to do about it; None where it can.
+        pointers: the references of lists, and those with a condition; one of a single value is among
+            `references` as well, without its condition.
     """
 
     name: TableName
@@ -239,6 +287,7 @@ class Contract:
     references: tuple[Reference, ...]
     schema: pa.DataFrameSchema
     read_only: str | None = None
+    pointers: tuple[Pointer, ...] = ()
 
     @property
     def column_names(self) -> list[str]:
@@ -295,8 +344,9 @@ def _contract(table: type[Table]) -> Contract:
         columns=columns,
         key=tuple(column.name for column in columns if column.options.key),
         unique=_unique_keys(schema),
-        references=tuple(_reference(where, column) for column in columns if column.options.references),
+        references=tuple(_reference(where, column) for column in columns if _enforced(column)),
         schema=schema,
+        pointers=tuple(_pointer(where, column) for column in columns if _checked(column)),
     )
     _check(where, contract)
     return contract
@@ -325,6 +375,29 @@ def _reference(where: str, column: Column) -> Reference:
             'write "table.column" or "schema.table.column"'
         )
     return Reference((column.name,), TableName(table[-1], table[0] if len(table) == 2 else None), (target,))
+
+
+def _enforced(column: Column) -> bool:
+    """Tell whether a column has a reference that a foreign key can hold."""
+    return bool(column.options.references) and not isinstance(column.dtype, pl.List)
+
+
+def _checked(column: Column) -> bool:
+    """Tell whether a column has a reference of which a foreign key holds nothing, or not all."""
+    options = column.options
+    return bool(options.references and (options.references_where or not _enforced(column)))
+
+
+def _pointer(where: str, column: Column) -> Pointer:
+    plain, each = _reference(where, column), isinstance(column.dtype, pl.List)
+    if isinstance(column.dtype, pl.List) and column.dtype.inner.is_nested():
+        raise ContractError(
+            f"{where}: column {column.name!r} is {column.dtype}, whose elements are no single values, so they point at "
+            "nothing: drop references="
+        )
+    return Pointer(
+        plain.columns, plain.table, plain.targets, where=column.options.references_where, each=each
+    )
 
 
 def _unique_keys(schema: pa.DataFrameSchema) -> tuple[tuple[str, ...], ...]:

@@ -15,17 +15,18 @@ Row = Mapping[str, Any]
 
 
 class Oracle:
-    """A table of items with a parent table, two unique keys, a CHECK and a reference."""
+    """A table of items with a parent table, two unique keys, a CHECK, a reference, and one to good parents only."""
 
-    def __init__(self, parents: Iterable[int]) -> None:
+    def __init__(self, parents: Mapping[int, str]) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.connection.execute("PRAGMA foreign_keys = ON")
-        self.connection.execute("CREATE TABLE parents (id INTEGER PRIMARY KEY)")
-        self.connection.executemany("INSERT INTO parents VALUES (?)", [(p,) for p in parents])
+        self.connection.execute("CREATE TABLE parents (id INTEGER PRIMARY KEY, kind TEXT, UNIQUE (id, kind))")
+        self.connection.executemany("INSERT INTO parents VALUES (?, ?)", parents.items())
         self.connection.execute(
             "CREATE TABLE items (a INTEGER NOT NULL, b TEXT NOT NULL, code INTEGER UNIQUE,"
             " x TEXT NOT NULL, y INTEGER, parent INTEGER REFERENCES parents (id), amount INTEGER NOT NULL"
-            " CHECK (amount >= 0), PRIMARY KEY (a, b), UNIQUE (x, y))"
+            " CHECK (amount >= 0), best INTEGER, kind TEXT AS ('good') STORED, PRIMARY KEY (a, b), UNIQUE (x, y),"
+            " FOREIGN KEY (best, kind) REFERENCES parents (id, kind))"
         )
 
     def apply(self, verb: str, rows: list[Row], on_conflict: str = "error") -> list[str]:
@@ -51,7 +52,7 @@ class Oracle:
 
     def rows(self) -> dict[tuple[int, str], tuple[Any, ...]]:
         """All rows by key."""
-        found = self.connection.execute("SELECT a, b, code, x, y, parent, amount FROM items")
+        found = self.connection.execute("SELECT a, b, code, x, y, parent, best, amount FROM items")
         return {(row[0], row[1]): row for row in found}
 
 

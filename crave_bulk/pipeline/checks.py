@@ -10,9 +10,10 @@ import polars as pl
 from crave_bulk.pipeline import constraints, dedupe
 from crave_bulk.pipeline.constraints import Settled
 from crave_bulk.pipeline.merge import Kind
+from crave_bulk.pipeline.pointers import Pointed
 from crave_bulk.pipeline.stage import Wire, without
 from crave_bulk.session import Session
-from crave_bulk.table import Reference, TableName
+from crave_bulk.table import Pointer, Reference, TableName
 
 
 class Checks:
@@ -49,7 +50,8 @@ class Checks:
             return []
         contract = self.wire.contract
         checked = {name for unique in self._uniques() for name in unique}
-        checked |= {name for reference in self._references() for name in reference.columns}
+        for reference in self._references():
+            checked |= {*reference.columns, *self._judged(reference)}
         untouched = checked - {*contract.key, *self.compare}
         return [name for name in contract.column_names if name in untouched]
 
@@ -64,25 +66,25 @@ class Checks:
             What becomes of those that may not be written, and the order in which the others must.
         """
         holders = {unique: self._holders(unique, first) for unique in self._uniques()}
-        references = self._references()
-        missing = {r: constraints.missing_parents(self.session, self.wire, r) for r in references}
-        orphans: dict[Reference, set[int]] = {reference: set() for reference in references}
+        parents = {reference: self._parents(reference, candidates) for reference in self._references()}
+        orphans: dict[Reference, set[int]] = {reference: set() for reference in parents}
         while True:
             lost: set[int] = set().union(*orphans.values())
             rows = without(candidates, lost)
-            if self._find_orphans(rows, missing, orphans):
+            if self._find_orphans(rows, parents, orphans):
                 continue
             settled = constraints.settle(
                 self.wire, candidates, holders, lost, inserts=self.kind == "insert", ignore=self.ignores
             )
             # Only when no other row is missing its parent is a refusal final, and its children orphans.
-            if not self._find_orphans(without(rows, settled.gone), missing, orphans):
+            if not self._find_orphans(without(rows, settled.gone), parents, orphans, final=True):
                 break
         # A row that is ignored is not asked for its parent.
         ignored = set(settled.ignored)
         settled.orphans = {
             reference: found - ignored for reference, found in orphans.items() if found - ignored
         }
+        settled.lacking = {p: known.lacking for p, known in parents.items() if isinstance(known, Pointed)}
         return settled
 
     def dependents(self) -> Settled:
@@ -110,24 +112,50 @@ class Checks:
         other = self.session.backend.reflect(self.session, reference.table)
         return any(r.deferred and r.columns == reference.columns for r in other.references)
 
+    def _parents(self, reference: Reference, candidates: pl.DataFrame) -> pl.DataFrame | Pointed:
+        """Ask which parents are missing; only the rows whose pointers are new or change are asked for theirs."""
+        if not isinstance(reference, Pointer):
+            return constraints.missing_parents(self.session, self.wire, reference)
+        bits = self._bits(reference.columns)
+        points = candidates.filter((pl.col("mask") == -1) | (pl.col("mask") & bits != 0))
+        return Pointed(self.session, self.wire, reference, points)
+
     def _find_orphans(
-        self, rows: pl.DataFrame, missing: dict[Reference, pl.DataFrame], orphans: dict[Reference, set[int]]
+        self,
+        rows: pl.DataFrame,
+        parents: dict[Reference, pl.DataFrame | Pointed],
+        orphans: dict[Reference, set[int]],
+        *,
+        final: bool = False,
     ) -> bool:
         """Add the rows whose parent is neither in the table nor among the rows; tell whether any are new."""
         before = sum(map(len, orphans.values()))
-        for reference, values in missing.items():
-            orphans[reference].update(constraints.orphans(self.wire, rows, values, reference))
+        for reference, known in parents.items():
+            if isinstance(known, Pointed):
+                orphans[reference].update(known.orphans(rows, final=final))
+            else:
+                orphans[reference].update(constraints.orphans(self.wire, rows, known, reference))
         return sum(map(len, orphans.values())) > before
 
     def _uniques(self) -> list[tuple[str, ...]]:
         return [unique for unique in self.wire.contract.unique if self._moves(unique)]
 
     def _references(self) -> list[Reference]:
+        """Select what is to be checked; a pointer stands for the plain reference of its column."""
+        contract = self.wire.contract
+        pointing = {pointer.columns for pointer in contract.pointers}
+        plain = [reference for reference in contract.references if reference.columns not in pointing]
         return [
             reference
-            for reference in self.wire.contract.references
+            for reference in (*plain, *contract.pointers)
             if self._moves(reference.columns) and not (reference.deferred and self.joined)
         ]
+
+    def _judged(self, reference: Reference) -> set[str]:
+        """Name the columns that tell whether a row of the batch can be a parent."""
+        if not isinstance(reference, Pointer) or reference.table != self.wire.contract.name:
+            return set()
+        return {*reference.targets, *(name for name, _ in reference.where)}
 
     def _holders(self, unique: tuple[str, ...], first: bool) -> pl.DataFrame:
         """Ask who holds a unique value that the batch claims."""
@@ -138,5 +166,8 @@ class Checks:
 
     def _moves(self, names: Sequence[str]) -> bool:
         """Tell whether some row is new, or changes one of some columns."""
-        bits = sum({dedupe.bit(self.compare.index(name)) for name in names if name in self.compare})
+        bits = self._bits(names)
         return any(mask == -1 or mask & bits for mask in self.moved)
+
+    def _bits(self, names: Sequence[str]) -> int:
+        return sum({dedupe.bit(self.compare.index(name)) for name in names if name in self.compare})

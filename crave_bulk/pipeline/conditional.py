@@ -17,6 +17,7 @@ from crave_bulk.pipeline import dedupe
 from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.images import Images
 from crave_bulk.pipeline.intake import moment
+from crave_bulk.pipeline.pointers import check_values
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.pipeline.staging import Staging
 from crave_bulk.pipeline.validate import validate
@@ -58,10 +59,20 @@ class ConditionWork(Work):
         outcome: what becomes of each row.
         statement: what is run.
         said: what the caller has passed, as `said` writes it.
+        sets: the values that the statement sets, one row, where the caller has passed some.
     """
 
-    def __init__(self, wire: Wire, verb: str, outcome: str, statement: Statement, said: str) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        verb: str,
+        outcome: str,
+        statement: Statement,
+        said: str,
+        sets: pl.DataFrame | None = None,
+    ) -> None:
         self.wire, self.verb, self.outcome, self.statement = wire, verb, outcome, statement
+        self._sets = sets
         self._said = said
         self.clock = Clock()
         self.source = pl.DataFrame(
@@ -73,6 +84,8 @@ class ConditionWork(Work):
         staging = Staging(turn.session, self.clock, self.wire.shorts(self.contract.key))
         verdict, images = Verdict.over(0), turn.images(self.wire)
         with self.clock.phase("merge", 0):
+            if self._sets is not None:
+                check_values(turn.session, self.wire, self._sets)
             verdict.keys = execute(turn, self.wire, self.statement, images, staging, verdict)
         staging.close()
         verdict.changes = images.changes if images else []
@@ -193,7 +206,7 @@ def update_where(wire: Wire, changes: Mapping[str, Any], where: Where) -> Condit
     """
     frame = changed_values(wire, changes)
     statement = update_sql(wire, wire.backend, frame, where, wire.alive(), only_changes=True)
-    return ConditionWork(wire, "update_where", "updated", statement, said(changes, where))
+    return ConditionWork(wire, "update_where", "updated", statement, said(changes, where), frame)
 
 
 def delete_where(wire: Wire, where: Where, *, hard: bool = False) -> ConditionWork:

@@ -32,6 +32,7 @@ class Settled:
             holds the value, and whether that is an earlier row of the batch.
         ignored: rows whose key was taken, where that is no error; `passed` says by whom.
         orphans: reference → rows whose parent does not exist.
+        lacking: reference of a list → ``_row`` and ``item``, the elements whose parent does not exist.
         depended: reference of another table, as from there → rows that cannot go while it points at them.
         waves: input row → the wave in which it must be written, where that is not the first: a value
             that one row gives up can be taken by another only afterwards.
@@ -43,6 +44,7 @@ class Settled:
     depended: dict[Reference, set[int]] = field(default_factory=dict)
     waves: dict[int, int] = field(default_factory=dict)
     passed: dict[int, tuple[tuple[str, ...], Value]] = field(default_factory=dict)
+    lacking: dict[Reference, pl.DataFrame] = field(default_factory=dict)
 
     @property
     def gone(self) -> set[int]:
@@ -63,6 +65,7 @@ class Settled:
             [row for row in self.ignored if row in rows],
             {reference: found & set(rows) for reference, found in self.orphans.items()},
             {reference: found & set(rows) for reference, found in self.depended.items()},
+            lacking=self.lacking,
         )
 
     def held_by(self, owners: Collection[Value]) -> set[int]:

@@ -13,9 +13,10 @@ from crave_bulk.pipeline.combine import VALUE
 from crave_bulk.pipeline.constraints import Settled
 from crave_bulk.pipeline.job import Job
 from crave_bulk.pipeline.merge import Kind
+from crave_bulk.pipeline.pointers import condition_value
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.session import Session
-from crave_bulk.table import Reference
+from crave_bulk.table import Pointer, Reference
 
 # What the checks find as a rule, and the database where they cannot: a partial index, a reference between
 # rows that are written one after the other.
@@ -41,7 +42,8 @@ def settled_failures(wire: Wire, frame: pl.DataFrame, settled: Settled) -> Itera
     """
     for reference, found in settled.orphans.items():
         if found:
-            yield orphan_failures(frame, pl.Series(sorted(found), dtype=pl.Int64), reference)
+            rows = pl.Series(sorted(found), dtype=pl.Int64)
+            yield orphan_failures(frame, rows, reference, settled.lacking.get(reference))
     yield from unique_failures(wire, frame, settled)
     for reference, found in settled.depended.items():
         if found:
@@ -126,22 +128,40 @@ def key_failures(wire: Wire, frame: pl.DataFrame, rows: pl.Series) -> pl.DataFra
     return failures.failures("unique", "key", names, rows, values, _exists(wire, names))
 
 
-def orphan_failures(frame: pl.DataFrame, rows: pl.Series, reference: Reference) -> pl.DataFrame:
+def orphan_failures(
+    frame: pl.DataFrame, rows: pl.Series, reference: Reference, lacking: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """Write one failure per row without a parent.
 
     Args:
         frame: the validated frame.
         rows: the numbers of the rows.
         reference: the column, and what it points at.
+        lacking: ``_row`` and ``item``, the values without a parent, where it is a pointer.
 
     Returns:
         A frame of failures.
     """
     targets = ", ".join(reference.targets)
+    where = reference.where if isinstance(reference, Pointer) else ()
     message = f"no row of {reference.table} has this {targets}"
+    message += "".join(f" and {name} {condition_value(value)}" for name, value in where)
     values = value_text(frame, reference.columns, rows.to_list())
-    rule = f"references({reference.table}.{targets})"
+    if isinstance(reference, Pointer) and reference.each and lacking is not None:
+        values = _lacking_text(rows, lacking)
+    rule = f"references({', '.join([f'{reference.table}.{targets}', *map(_equals, where)])})"
     return failures.failures("reference", rule, ", ".join(reference.columns), rows, values, message)
+
+
+def _equals(condition: tuple[str, str | int | bool]) -> str:
+    return f"{condition[0]}={condition_value(condition[1])}"
+
+
+def _lacking_text(rows: pl.Series, lacking: pl.DataFrame) -> pl.Series:
+    """Write the elements that point at nothing, one text a row: a list may hold many that do not."""
+    texts = lacking.select("_row", value=failures.as_text(lacking["item"]))
+    joined = texts.group_by("_row").agg(pl.col("value").unique(maintain_order=True).str.join(", "))
+    return rows.to_frame("_row").join(joined, on="_row", how="left", maintain_order="left")["value"]
 
 
 def dependent_failures(

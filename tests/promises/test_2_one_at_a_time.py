@@ -12,7 +12,7 @@ from oracle import Oracle
 
 import crave_bulk as cb
 
-PARENTS = [1, 2]
+PARENTS = {1: "good", 2: "bad"}
 SCHEMA = {
     "a": pl.Int64,
     "b": pl.String,
@@ -20,6 +20,7 @@ SCHEMA = {
     "x": pl.String,
     "y": pl.Int64,
     "parent": pl.Int64,
+    "best": pl.Int64,
     "amount": pl.Int64,
 }
 
@@ -28,13 +29,14 @@ class Parents(cb.Table):
     """What items point at."""
 
     id: int = cb.field(key=True)
+    kind: str
 
     class Config:
         name = "parents"
 
 
 class Items(cb.Table):
-    """A composite key, two unique keys, a reference and a rule."""
+    """A composite key, two unique keys, a reference, one with a condition, and a rule."""
 
     a: int = cb.field(key=True)
     b: str = cb.field(key=True)
@@ -42,6 +44,7 @@ class Items(cb.Table):
     x: str
     y: int | None
     parent: int | None = cb.field(references="parents.id")
+    best: int | None = cb.field(references="parents.id", references_where={"kind": "good"})
     amount: int = cb.field(ge=0)
 
     class Config:
@@ -59,18 +62,29 @@ ROWS = st.lists(
             "x": st.sampled_from("uvw"),
             "y": st.none() | st.integers(1, 2),
             "parent": st.none() | st.integers(1, 3),
+            "best": st.sampled_from([None, None, 1, 1, 2, 3]),
             "amount": st.sampled_from([0, 5, 9, -1]),
         }
     ),
     max_size=12,
 )
 VERBS = st.sampled_from([("upsert", "error"), ("insert", "error"), ("insert", "ignore")])
-LEFT_OUT = st.sets(st.sampled_from(["code", "y", "parent"]))
+LEFT_OUT = st.sets(st.sampled_from(["code", "y", "parent", "best"]))
 CALLS = st.lists(st.tuples(VERBS, ROWS, LEFT_OUT), max_size=3)
 
 
 def row(a: int, code: int | None, **rest: Any) -> dict[str, Any]:
-    return {"a": a, "b": "p", "code": code, "x": str(a), "y": None, "parent": None, "amount": 0, **rest}
+    return {
+        "a": a,
+        "b": "p",
+        "code": code,
+        "x": str(a),
+        "y": None,
+        "parent": None,
+        "best": None,
+        "amount": 0,
+        **rest,
+    }
 
 
 SWAP_THROUGH_A_SPARE = [("upsert", "error"), [row(1, 9), row(2, 1), row(1, 2)]]
@@ -81,7 +95,7 @@ START = [("upsert", "error"), [row(1, 1), row(2, 2)]]
 @pytest.fixture
 def empty(db: cb.Database) -> cb.Database:
     db.create(Parents, Items)
-    db.insert(Parents, pl.DataFrame({"id": PARENTS}))
+    db.insert(Parents, pl.DataFrame({"id": list(PARENTS), "kind": list(PARENTS.values())}))
     return db
 
 
@@ -92,6 +106,7 @@ def empty(db: cb.Database) -> cb.Database:
 @example(calls=[START, [("upsert", "error"), [row(3, None, amount=1), row(1, 9), row(3, 1, amount=5)]]])
 @example(calls=[START, [("upsert", "error"), [row(1, 2), row(2, 1)]]])
 @example(calls=[START, [("upsert", "error"), [row(1, 7), row(3, 1), row(1, 1)]]])
+@example(calls=[START, [("upsert", "error"), [row(1, 9, best=2), row(2, 1, best=1), row(1, 2)]]])
 @example(calls=[[("insert", "error"), [row(1, 1), row(2, 1), row(2, 2), row(2, 2)]]])
 def test_bulk_equals_row_by_row(empty: cb.Database, calls: list[Any]) -> None:
     wipe(empty)
