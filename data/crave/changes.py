@@ -288,6 +288,30 @@ def double_spaces(text: pl.Expr, _: Dice) -> pl.Expr:
     return text.str.replace(" ", "  ", literal=True)
 
 
+def plural(text: pl.Expr, _: Dice) -> pl.Expr:
+    """Plural and singular swapped: "taco" -> "tacos", "berries" -> "berry"."""
+    more = text.str.replace(r"([^aeiou])y$", "${1}ie").str.replace(r"(ch|sh|x|s)$", "${1}e") + "s"
+    one = text.str.replace(r"ies$", "y").str.replace(r"(ch|sh|x|ss)es$", "$1").str.replace(r"([^su])s$", "$1")
+    return pl.when(one != text).then(one).otherwise(more)
+
+
+def turned(text: pl.Expr, _: Dice) -> pl.Expr:
+    """Two words turned: "chicken soup" -> "soup, chicken", "breast of lamb" -> "lamb breast"."""
+    short = text.str.replace(r"^(\S+) of (\S+)$", "$2 $1")
+    return pl.when(short != text).then(short).otherwise(text.str.replace(r"^(\S+) (\S+)$", "$2, $1"))
+
+
+def hyphen(text: pl.Expr, _: Dice) -> pl.Expr:
+    """Hyphens dropped or added: "club-sandwich" -> "club sandwich", and back."""
+    without = text.str.replace_all("-", " ", literal=True)
+    return pl.when(without != text).then(without).otherwise(text.str.replace(" ", "-", literal=True))
+
+
+def title(text: pl.Expr, _: Dice) -> pl.Expr:
+    """Title case: "chicken soup" -> "Chicken Soup"."""
+    return text.str.to_titlecase()
+
+
 def short_suffix(text: pl.Expr, dice: Dice) -> pl.Expr:
     """Suffixes abbreviated: "Sunset Boulevard" -> "Sunset Blvd.", "Sunset Blvd"."""
     dotted = _swap(text, SUFFIXES)

@@ -169,11 +169,11 @@ def table() -> str:
         A table in Markdown.
     """
     lines = ["| level | column | rate | change |", "|---|---|---|---|"]
-    parts = {"names, guide, typist": NAMES, "guide, typist": PLACES, "typist, first": TYPIST}
+    parts = {"typist": TYPIST, "names, guide, typist": NAMES, "guide, typist": PLACES}
     for level, steps in parts.items():
         for step in steps:
             what = (step.change.__doc__ or "").strip().rstrip(".")
-            lines.append(f"| {level} | {step.column} | {step.rate:.1%} | {what} |")
+            lines.append(f"| {level} | {step.column} | {100 * step.rate:g}% | {what} |")
     return "\n".join(lines) + "\n"
 
 

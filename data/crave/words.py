@@ -43,6 +43,31 @@ def pool(name: str) -> list[str]:
     return [" ".join(word.split()) for word in pools[name].split(",")]
 
 
+def attribute_words(kind: str) -> list[list[str]]:
+    """List the attributes of a kind, each followed by other ways to say it.
+
+    Args:
+        kind: "food_attribute" or "restaurant_attribute".
+
+    Returns:
+        The ways to say each.
+
+    Example:
+        >>> attribute_words("food_attribute")[0]
+        ['spicy', 'hot']
+    """
+    return [[word.strip() for word in entry.split("=")] for entry in _file()["attributes"][kind].split(",")]
+
+
+def sentences() -> list[str]:
+    """List the sentences of mentions, with {food}, {restaurant} and {praise} to be filled in.
+
+    Returns:
+        The sentences.
+    """
+    return [sentence.strip() for sentence in _file()["sentences"]["list"].split("|")]
+
+
 def templates(name: str) -> list[tuple[float, str]]:
     """List the templates of a kind of names, each with its weight.
 
