@@ -21,6 +21,7 @@ from crave_bulk.errors import ContractError
 from crave_bulk.sql import quote, split_name
 
 Merge = Literal["replace", "keep", "add", "max", "min", "coalesce", "union", "append"]
+Best = tuple[int, str]
 
 _METADATA = "crave_bulk"
 _OTHER_WORDS = {
@@ -41,6 +42,7 @@ class FieldOptions:
     references: str | None = None
     references_where: tuple[tuple[str, Any], ...] = ()
     merge: Merge = "replace"
+    best: Best | None = None
     default: Any = None
     on_update: Literal["now"] | None = None
     uuid: bool = False
@@ -54,6 +56,7 @@ def field(
     references: str | None = None,
     references_where: Mapping[str, str | int | bool] | None = None,
     merge: Merge = "replace",
+    best: Best | None = None,
     default: Any = None,
     on_update: Literal["now"] | None = None,
     uuid: bool = False,
@@ -71,6 +74,8 @@ def field(
             what lists point at, is checked for the rows that are written; the database itself enforces the
             plain reference of a single value only.
         merge: how an upsert combines the value with the one that is there.
+        best: ``(10, "upvotes")`` keeps of a united list of structs, or JSON array of objects, the 10 different
+            elements with the greatest ``upvotes``, the greatest first and those without one last.
         default: the value for rows that have none; ``"uuid"`` makes a time-ordered UUIDv7 and
             ``"now"`` the time of the batch.
         on_update: ``"now"`` sets the time of the batch whenever the row really changes.
@@ -103,6 +108,7 @@ def field(
         references=references,
         references_where=_conditions(references, references_where),
         merge=merge,
+        best=_best(merge, best),
         default=default,
         on_update=on_update,
         uuid=uuid,
@@ -137,6 +143,20 @@ def _conditions(references: str | None, where: Any) -> tuple[tuple[str, Any], ..
             'values that are text, whole numbers or booleans, such as {"type": "food"}'
         )
     return tuple(where.items())
+
+
+def _best(merge: Merge, best: Any) -> Best | None:
+    """Check the form of ``best``; `_check_best` checks that the elements have such a field."""
+    if best is None:
+        return None
+    if merge != "union":
+        raise ContractError(f"best={best!r} chooses among united elements: it needs merge='union'")
+    size, name = best if isinstance(best, tuple | list) and len(best) == 2 else (None, None)
+    if not (isinstance(size, int) and not isinstance(size, bool) and size > 0 and isinstance(name, str)):
+        raise ContractError(
+            f'best={best!r} is not understood: write how many, and by which of their fields, as in (10, "upvotes")'
+        )
+    return size, name
 
 
 class Table(pa.DataFrameModel):
@@ -299,6 +319,11 @@ class Contract:
         """The column that marks a row as deleted, where the table has one."""
         return next((column for column in self.columns if column.options.soft_delete), None)
 
+    @property
+    def best(self) -> dict[str, Best]:
+        """Column → how many of its united elements stay, and by which field, where not all of them do."""
+        return {column.name: column.options.best for column in self.columns if column.options.best}
+
     def column(self, name: str) -> Column:
         """Find a column by its name.
 
@@ -435,6 +460,7 @@ def _check(where: str, contract: Contract) -> None:
 
 def _check_merge(where: str, column: Column) -> None:
     rule, dtype = column.options.merge, column.dtype
+    _check_best(where, column)
     is_list = isinstance(dtype, pl.List) or (isinstance(dtype, pl.String) and column.options.json)
     if column.options.key and rule != "replace":
         raise ContractError(
@@ -457,6 +483,20 @@ def _check_merge(where: str, column: Column) -> None:
     ):
         raise ContractError(
             f"{where}: soft_delete needs a Boolean, or a Datetime or Date that may be null, but {column.name!r} is {dtype}"
+        )
+
+
+def _check_best(where: str, column: Column) -> None:
+    """Refuse to choose by a field that elements do not have; what a JSON array holds is not known before."""
+    best, dtype = column.options.best, column.dtype
+    if best is None or (isinstance(dtype, pl.String) and column.options.json):
+        return
+    inner = dtype.inner if isinstance(dtype, pl.List) else None
+    fields = {f.name: f.dtype for f in inner.fields} if isinstance(inner, pl.Struct) else {}
+    if best[1] not in fields or fields[best[1]].is_nested():
+        raise ContractError(
+            f"{where}: best={best!r} needs a list of structs with a field {best[1]!r} that has an order, but "
+            f"{column.name!r} is {dtype}"
         )
 
 

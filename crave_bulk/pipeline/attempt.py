@@ -297,6 +297,7 @@ class Attempt:
             return rows, none
         names = [*job.rules, *([job.newer] if job.newer else [])]
         rules = {VALUE + name: rule for name, rule in job.rules.items()}
+        best = {VALUE + name: wanted for name, wanted in self.wire.contract.best.items()}
         with self.clock.phase("dedupe", rows.height):
             chosen = job.frame.select(pl.col(name).alias(VALUE + name) for name in names)
             values = rows.select("_row", *self.key).hstack(chosen[rows["_row"]])
@@ -307,7 +308,7 @@ class Attempt:
             stale = combine.stale(values, there, self.key, VALUE + job.newer) if job.newer else none
             rows, values = without(rows, set(stale)), without(values, set(stale))
             while True:
-                found = combine.combine(values, there, self.key, rules)
+                found = combine.combine(values, there, self.key, rules, best)
                 if not found.impossible.height:
                     break
                 first = values.join(found.impossible, on="_row").group_by(self.key).agg(pl.col("_row").min())

@@ -12,6 +12,7 @@ import polars as pl
 from crave_bulk.errors import ContractError
 from crave_bulk.pipeline.attempt import Attempt
 from crave_bulk.pipeline.clock import Clock
+from crave_bulk.pipeline.combine import keep_best
 from crave_bulk.pipeline.intake import Intake, filled_by_database, fit, fit_keys, to_polars, with_constants
 from crave_bulk.pipeline.job import Job, Others
 from crave_bulk.pipeline.merge import Kind, columns_to_write
@@ -169,7 +170,16 @@ def _take(wire: Wire, call: Call, frame: pl.DataFrame) -> tuple[Intake, Validate
         frame = with_constants(frame, call.contract, _mark(call.contract))
     intake = fit(call.contract, frame, partial=partial)
     checked = validate(call.contract, wire.codecs, intake.frame, intake.written, whole=not partial)
-    return intake, checked
+    return intake, checked if partial else _only_best(call.contract, checked)
+
+
+def _only_best(contract: Contract, checked: Validated) -> Validated:
+    """Keep the best elements of each row, so that it does not matter which rows come in one batch."""
+    if not contract.best:
+        return checked
+    rows = pl.Series(range(checked.frame.height), dtype=pl.Int64)
+    accepted = ~rows.is_in(checked.failures["row"].implode())
+    return replace(checked, frame=keep_best(checked.frame, contract.best, accepted))
 
 
 def _mark(contract: Contract) -> dict[str, Any]:

@@ -7,16 +7,16 @@ row is given the state of its key after it, exactly as if rows had been sent one
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import polars as pl
 
 from crave_bulk.backends.codec import Step, same
 from crave_bulk.errors import ContractError
-from crave_bulk.table import Merge
+from crave_bulk.pipeline.elements import ranked, split_arrays
+from crave_bulk.table import Best, Merge
 
 VALUE = "="  # before the names of a user's columns, so that none can be one of these:
 _ORDER, _WIDE, _FIRST, _SAME = "_row", "wide_", "first_", "same_"
@@ -37,7 +37,11 @@ class Combined:
 
 
 def combine(
-    rows: pl.DataFrame, existing: pl.DataFrame, key: Sequence[str], rules: Mapping[str, Merge]
+    rows: pl.DataFrame,
+    existing: pl.DataFrame,
+    key: Sequence[str],
+    rules: Mapping[str, Merge],
+    best: Mapping[str, Best] = MappingProxyType({}),
 ) -> Combined:
     """Combine rows of the same key.
 
@@ -50,6 +54,7 @@ def combine(
             there are none.
         key: the key columns.
         rules: column → merge rule.
+        best: column → how many of its united elements stay, and by which field.
 
     Returns:
         The rows in their new state.
@@ -69,7 +74,7 @@ def combine(
     states, impossible = everything, []
     for name, rule in rules.items():
         if rule in ("union", "append"):
-            states, bad = _lists(states, everything, key, name, rule)
+            states, bad = _lists(states, everything, key, name, rule, best.get(name))
         else:
             states, bad = _scalars(states, everything, key, name, rule)
         # What stands in the table and cannot be combined is the trouble of every row of its key.
@@ -161,29 +166,69 @@ def _roomy(dtype: pl.DataType, rule: Merge) -> tuple[Step, Step]:
 # -- lists: the elements of a key, one after the other ---------------------------------------------------
 
 
+def keep_best(frame: pl.DataFrame, best: Mapping[str, Best], accepted: pl.Series) -> pl.DataFrame:
+    """Keep of each row's own list what would be kept of it if it were united with others.
+
+    Args:
+        frame: validated rows.
+        best: column → how many of its elements stay, and by which field.
+        accepted: which rows broke no rule; what others hold may be no list.
+
+    Returns:
+        The frame; a list that is as it should be stays as it stands, to the letter.
+
+    Example:
+        >>> frame = pl.DataFrame({"reviews": [[{"votes": 1}, {"votes": None}, {"votes": 5}]]})
+        >>> keep_best(frame, {"reviews": (2, "votes")}, pl.Series([True]))["reviews"].to_list()
+        [[{'votes': 5}, {'votes': 1}]]
+    """
+    for name, wanted in best.items():
+        lists = frame.select(pl.col(name).alias(VALUE + name)).with_row_index(_ORDER).filter(accepted)
+        kept, _ = _one_list(lists, [_ORDER], VALUE + name, "union", wanted)
+        found = (
+            frame.select(name).with_row_index(_ORDER).join(kept, on=_ORDER, how="left", maintain_order="left")
+        )
+        frame = frame.with_columns(found.select(pl.coalesce(VALUE + name, name).alias(name)).to_series())
+    return frame
+
+
 def _lists(
-    states: pl.DataFrame, rows: pl.DataFrame, key: Sequence[str], name: str, rule: Merge
+    states: pl.DataFrame,
+    rows: pl.DataFrame,
+    key: Sequence[str],
+    name: str,
+    rule: Merge,
+    best: Best | None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Give the last row of each key all elements of the key, where it has more than one row."""
     if not (several := rows.filter(pl.struct(key).is_duplicated())).height:
         return states, rows.clear()
-    text = isinstance(rows.schema[name], pl.String)
-    parsed = several.with_columns(_elements(several[name])) if text else several
-    bad = several.filter(several[name].is_not_null() & parsed[name].is_null())
-    parsed = parsed.with_columns(several[name].alias(_FIRST)).filter(pl.col(name).is_not_null())
-    united = _united(parsed, key, name) if rule == "union" else _appended(parsed, key, name)
-    if text:
-        united = united.with_columns(pl.format("[{}]", pl.col(name).list.join(",")))
-    first = parsed.group_by(key, maintain_order=True).agg(pl.col(_FIRST).first())
-    united = united.join(first, on=list(key), how="left")
-    # What adds nothing leaves the first list as it stands, to the letter.
-    united = united.with_columns(pl.when(_SAME).then(_FIRST).otherwise(name).alias(name))
+    united, bad = _one_list(several, key, name, rule, best)
     last = several.group_by(key, maintain_order=True).agg(pl.col(_ORDER).last())
     ends = last.join(united, on=list(key), how="inner").select(_ORDER, *key, pl.col(name).alias(_WIDE))
     joined = states.join(
         ends.drop(key).filter(pl.col(_ORDER) >= 0), on=_ORDER, how="left", maintain_order="left"
     )
     return joined.with_columns(pl.coalesce(_WIDE, name).alias(name)).drop(_WIDE), bad
+
+
+def _one_list(
+    rows: pl.DataFrame, key: Sequence[str], name: str, rule: Merge, best: Best | None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Give each key the one list that its rows come to, unless all of them are null; and what is no list."""
+    text = isinstance(rows.schema[name], pl.String)
+    parsed = rows.with_columns(split_arrays(rows[name])) if text else rows
+    bad = rows.filter(rows[name].is_not_null() & parsed[name].is_null())
+    parsed = parsed.with_columns(rows[name].alias(_FIRST)).filter(pl.col(name).is_not_null())
+    united = _united(parsed, key, name, best) if rule == "union" else _appended(parsed, key, name)
+    if text:
+        united = united.with_columns(pl.format("[{}]", pl.col(name).list.join(",")))
+    first = parsed.group_by(key, maintain_order=True).agg(pl.col(_FIRST).first())
+    united = united.join(first, on=list(key), how="left")
+    # What adds nothing leaves the first list as it stands, to the letter.
+    return united.with_columns(pl.when(_SAME).then(_FIRST).otherwise(name).alias(name)).select(
+        *key, name
+    ), bad
 
 
 def _exploded(rows: pl.DataFrame, name: str) -> pl.DataFrame:
@@ -197,10 +242,16 @@ def _appended(rows: pl.DataFrame, key: Sequence[str], name: str) -> pl.DataFrame
     return appended.with_columns((pl.col("size") == pl.col(name).list.len()).alias(_SAME)).drop("size")
 
 
-def _united(rows: pl.DataFrame, key: Sequence[str], name: str) -> pl.DataFrame:
-    """Unite without repeats."""
+def _united(rows: pl.DataFrame, key: Sequence[str], name: str, best: Best | None) -> pl.DataFrame:
+    """Unite without repeats, and leave the best where only those are wanted."""
     once = _exploded(rows, name).unique([*key, name], keep="first", maintain_order=True)
+    if best:
+        once = ranked(once, key, name, best)
     united = _with_empty(rows, once.group_by(key, maintain_order=True).agg(name), key, name)
+    if best:
+        firsts = rows.group_by(key, maintain_order=True).agg(pl.col(name).first().alias("first"))
+        both = united.join(firsts, on=list(key), how="left")
+        return both.with_columns(pl.col("first").eq_missing(pl.col(name)).alias(_SAME)).drop("first")
     different = _first_lengths(rows, key, pl.col(name).list.n_unique())
     both = united.join(different, on=list(key), how="left")
     # Every element of the first list is in the union, so equal numbers of different elements mean equal sets.
@@ -217,25 +268,3 @@ def _with_empty(rows: pl.DataFrame, grouped: pl.DataFrame, key: Sequence[str], n
     joined = keys.join(grouped, on=list(key), how="left", maintain_order="left")
     empty = pl.lit(pl.Series([[]], dtype=rows.schema[name])).first()
     return joined.with_columns(pl.col(name).fill_null(empty))
-
-
-_STRING_OR_SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|\s+')
-_decoder = json.JSONDecoder()
-
-
-def _elements(texts: pl.Series) -> pl.Series:
-    """Split JSON arrays into the texts of their elements, which no parser may write anew: it would round numbers."""
-    return pl.Series(texts.name, [_split(text) for text in texts.to_list()], dtype=pl.List(pl.String))
-
-
-def _split(text: str | None) -> list[str] | None:
-    """Split one array; null where it is none."""
-    inner = _STRING_OR_SPACE.sub(r"\1", text or "")
-    if not (inner.startswith("[") and inner.endswith("]")):
-        return None
-    parts, at = [], 1
-    while at < len(inner) - 1:
-        _, end = _decoder.raw_decode(inner, at)
-        parts.append(inner[at:end])
-        at = end + 1  # the comma
-    return parts
