@@ -1,0 +1,177 @@
+"""Decide: which of the candidates a name means, how sure that is, and what is to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from crave_bulk.crave.blocking import Side, pairs, same_names
+from crave_bulk.crave.confidence import odds
+from crave_bulk.crave.evidence import compare, compare_places
+from crave_bulk.errors import ContractError
+
+TIERS = ("exact", "alias", "fuzzy")
+DECISIONS = ("exact", "alias", "merge", "review", "create", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How sure is sure enough.
+
+    Attributes:
+        merge_at: the confidence from which a name is taken for the entity.
+        review_at: the confidence from which somebody should look.
+        create: names without an entity become new ones; else they have none.
+        candidates: how many entities to name for each.
+        tiers: which tiers to try.
+    """
+
+    merge_at: float = 0.85
+    review_at: float = 0.70
+    create: bool = True
+    candidates: int = 4
+    tiers: tuple[str, ...] = TIERS
+
+    def __post_init__(self) -> None:
+        if not 0 < self.review_at <= self.merge_at <= 1:
+            raise ContractError(
+                f"merge_at={self.merge_at!r}, review_at={self.review_at!r}: 0 < review_at <= merge_at <= 1 is needed"
+            )
+        if type(self.candidates) is not int or self.candidates < 1:
+            raise ContractError(f"candidates={self.candidates!r}: name 1 or more for each")
+        if not self.tiers or set(self.tiers) - set(TIERS):
+            raise ContractError(f"tiers={self.tiers!r}: choose from {', '.join(map(repr, TIERS))}")
+
+
+def decide(left: Side, right: Side, rules: Rules) -> pl.DataFrame:
+    """Find the candidates of each row, and choose.
+
+    Args:
+        left: the rows that are looked up.
+        right: the entities.
+        rules: how sure is sure enough.
+
+    Returns:
+        What `chosen` gives.
+    """
+    found = same = _same(left, right, rules.tiers)
+    if "fuzzy" in rules.tiers:
+        # Whoever only looks wants all that is alike; who writes needs no more than what is sure.
+        sure = chosen(same, rules, of=left).filter(pl.col("decision").is_in(["exact", "alias"]))["left"]
+        rest = (
+            left
+            if not rules.create
+            else only(left, left.rows["id"].filter(~left.rows["id"].is_in(sure.implode())))
+        )
+        found = pl.concat([same, _alike(rest, right, same)])
+    return chosen(found, rules, of=left)
+
+
+def candidates(left: Side, right: Side, tiers: Sequence[str] = TIERS) -> pl.DataFrame:
+    """Find and weigh all candidates of each row.
+
+    Args:
+        left: the rows that are looked up.
+        right: the entities.
+        tiers: which tiers to try.
+
+    Returns:
+        Pairs with their evidence, ``odds`` and ``tier``.
+    """
+    same = _same(left, right, tiers)
+    return pl.concat([same, _alike(left, right, same)]) if "fuzzy" in tiers else same
+
+
+def only(side: Side, ids: pl.Series) -> Side:
+    """Select some rows.
+
+    Args:
+        side: the rows.
+        ids: which.
+
+    Returns:
+        Those, with their names.
+    """
+    chosen = pl.col("id").is_in(ids.implode())
+    return Side(side.rows.filter(chosen), side.names.filter(chosen))
+
+
+def _same(left: Side, right: Side, tiers: Sequence[str]) -> pl.DataFrame:
+    """Weigh the candidates of the same name, or of a same alias."""
+    same = odds(compare_places(left, right, same_names(left, right)))
+    tier = pl.when("alias").then(pl.lit("alias")).otherwise(pl.lit("exact"))
+    return same.with_columns(tier=tier).filter(pl.col("tier").is_in(list(tiers)))
+
+
+def _alike(left: Side, right: Side, same: pl.DataFrame) -> pl.DataFrame:
+    """Weigh the candidates whose names are only alike."""
+    alike = pairs(left, right).join(same, on=["left", "right"], how="anti")
+    return odds(compare(left, right, alike)).with_columns(tier=pl.lit("fuzzy")).select(same.columns)
+
+
+def chosen(found: pl.DataFrame, rules: Rules, of: Side) -> pl.DataFrame:
+    """Choose the likeliest candidate of each row, and decide what is to be done.
+
+    At most one of its candidates can be what a row means. So the probability of each is its odds over the sum of all,
+    and one for "none of them": two that are equally good are a question for somebody, and no answer.
+
+    Args:
+        found: pairs with their evidence, ``odds`` and ``tier``.
+        rules: how sure is sure enough.
+        of: the rows that are looked up.
+
+    Returns:
+        One line per row of `of`: ``left``, ``right`` (the candidate, or null), ``decision``, ``confidence``, ``tier``,
+        ``evidence`` and ``rivals``: the other candidates, a list of right and confidence.
+    """
+    mass = 1 + pl.col("odds").sum().over("left")
+    order = ["left", "confidence", "right"]
+    rated = found.with_columns(confidence=pl.col("odds") / mass).sort(order, descending=[False, True, False])
+    each = rated.group_by("left", maintain_order=True)
+    best = each.agg(
+        pl.col("right", "confidence", "tier").first(),
+        evidence=_evidence().first(),
+        some=pl.col("confidence").sum(),
+        rivals=pl.struct("right", "confidence").slice(1, rules.candidates - 1),
+    )
+    every = of.rows.select(left="id").join(best, on="left", how="left", maintain_order="left")
+    sure, maybe = pl.col("confidence") >= rules.merge_at, pl.col("some") >= rules.review_at
+    named = pl.when(pl.col("tier") == "fuzzy").then(pl.lit("merge")).otherwise("tier")
+    none = pl.lit("create" if rules.create else "none")
+    decision = pl.when(sure).then(named).when(maybe).then(pl.lit("review")).otherwise(none)
+    return every.with_columns(decision=decision.cast(pl.Enum(DECISIONS)), some=pl.col("some").fill_null(0.0))
+
+
+def _evidence() -> pl.Expr:
+    """Say in words what speaks for and against."""
+    alike = pl.format("names {}% alike", (100 * pl.col("name")).round(0).cast(pl.Int32))
+    same = pl.when(pl.col("tier") == "alias").then(pl.lit("same as an alias"))
+    names = (
+        same.when(pl.col("tier") == "exact")
+        .then(pl.lit("same name"))
+        .when("same")
+        .then(pl.lit("same words"))
+        .otherwise(alike)
+    )
+    told = [
+        pl.when(pl.col(column) == value).then(pl.lit(text))
+        for column, values in _TEXTS.items()
+        for value, text in values.items()
+    ]
+    return pl.concat_list(names, *told).list.drop_nulls()
+
+
+_TEXTS = {
+    "place": {1: "same place id", -1: "other place id"},
+    "phone": {1: "same phone", -1: "other phone"},
+    "address": {
+        1: "same address",
+        0.5: "same street",
+        -0.5: "other number in the street",
+        -1: "other address",
+    },
+    "city": {1: "same city", -1: "other city"},
+    "near": {1: "within 250 m", 0.5: "within 1 km", -0.5: "within 5 km", -1: "more than 5 km away"},
+}
