@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, Pool, PoolProxiedConnection, QueuePool
@@ -21,12 +21,13 @@ from crave_bulk.errors import (
     ContractError,
     DatabaseBusy,
 )
-from crave_bulk.ledger import Ledger
+from crave_bulk.ledger import Ledger, number
 from crave_bulk.retry import again
 from crave_bulk.session import Listener, Session
 from crave_bulk.table import Contract, Table, TableName, contract_of
 from crave_bulk.watch import Watch
 
+T = TypeVar("T")
 _POOL_SECONDS = 30.0  # to wait for a connection,
 _POOL_WAIT = 0.1  # at a stretch
 
@@ -133,11 +134,15 @@ class Connections:
         return session is not None and session.in_transaction
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, turn: str | None = None) -> Iterator[None]:
         """Run several verbs as one: all are committed at the end of the block, or none.
 
         A block within a block is a savepoint: an exception takes back what was done in the innermost
         block that it leaves, and nothing else. Each thread has its own transaction.
+
+        Args:
+            turn: transactions of one turn wait for each other, whichever client runs them, so that what one reads
+                stays true until it is committed; on SQLite all that write do so anyway.
 
         Yields:
             Nothing.
@@ -158,10 +163,40 @@ class Connections:
         """
         try:
             with self.watched(None), self.session() as session, session.atomic():
+                if turn is not None and self.backend.wait_turn:
+                    session.execute(self.backend.wait_turn.format(number(f"turn {turn}")))
                 yield
         except CommitUnknown as lost:
             if not self.was_committed(lost):
                 raise ConnectionFailed(f"{lost.__cause__}; nothing of the transaction was written") from lost
+
+    def atomically(self, work: Callable[[], T], *, turn: str | None = None) -> T:
+        """Run a function as one transaction, and again where others were in the way or the connection was lost.
+
+        Args:
+            work: calls the verbs of this database; what else it does may be done more than once.
+            turn: see `transaction`.
+
+        Returns:
+            What the function returned in the end. Within a transaction it is run once, as a block of it.
+
+        Raises:
+            BulkError: the database refused; nothing was written.
+
+        Example:
+            >>> import polars as pl, crave_bulk as cb
+            >>> from crave_bulk.examples import Foods
+            >>> with cb.connect() as db:
+            ...     db.create(Foods)
+            ...     db.atomically(lambda: db.insert(Foods, pl.DataFrame({"food_id": [1], "name": ["soup"]}))).counts
+            {'input': 1, 'inserted': 1}
+        """
+        joined, results = self.in_transaction, list[T]()
+        with self.watched(None) as watch:
+            for attempt in again(watch, lambda error: not joined and _may_pass(error)):
+                with attempt, self.transaction(turn=turn):
+                    results.append(work())
+        return results[-1]
 
     @contextmanager
     def watched(self, timeout: float | None) -> Iterator[Watch]:
@@ -307,6 +342,11 @@ class Connections:
         if write and contract.read_only:
             raise ContractError(contract.read_only)
         return contract
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Tell whether a transaction that failed may succeed the next time."""
+    return isinstance(error, DatabaseBusy | ConnectionFailed) and not isinstance(error, CommitUnknown)
 
 
 def _pool(backend: Backend) -> Pool:

@@ -10,13 +10,9 @@ from crave_bulk.card import sentence
 from crave_bulk.errors import (
     BulkError,
     Cancelled,
-    CommitUnknown,
-    ConnectionFailed,
     ContractError,
-    DatabaseBusy,
 )
 from crave_bulk.report import Report
-from crave_bulk.retry import again
 
 if TYPE_CHECKING:
     from crave_bulk.connections import Connections
@@ -110,19 +106,10 @@ def run_all(
         with db.watched(None):  # who cancels the list does not mean just one of it
             return _each(call, operations, recovery)
 
-    def together() -> list[Result]:
-        with db.transaction():
-            return _each(call, operations, recovery)
-
-    if recovery != "retry" or db.in_transaction:
-        return together()
-    results: list[Result] = []
-    with db.watched(None) as watch:
-        transient = (DatabaseBusy, ConnectionFailed)
-        for attempt in again(watch, lambda e: isinstance(e, transient) and not isinstance(e, CommitUnknown)):
-            with attempt:
-                results = together()
-    return results
+    if recovery == "retry":
+        return db.atomically(lambda: _each(call, operations, recovery))
+    with db.transaction():
+        return _each(call, operations, recovery)
 
 
 def _each(
