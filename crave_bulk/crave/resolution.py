@@ -140,15 +140,14 @@ def _told(
     """Tell for each row what was decided, by ids and names."""
     new = _founded(asked, decided, known.schema["entity_id"])
     named = decided.join(known, on="right", how="left").join(new, on="founder", how="left")
+    no_one = pl.col("decision").is_in(["create", "none"])
     told = named.select(
         "left",
         "decision",
-        pl.coalesce("entity_id", "new_id").alias("entity_id"),
-        pl.coalesce("entity_name", "new_name").alias("entity_name"),
+        pl.when(no_one).then("new_id").otherwise(pl.coalesce("entity_id", "new_id")).alias("entity_id"),
+        pl.when(no_one).then("new_name").otherwise(pl.coalesce("entity_name", "new_name")).alias("entity_name"),
         # Of what is created, it is the probability that it is none of the candidates.
-        confidence=pl.when(pl.col("decision").is_in(["create", "none"]))
-        .then(1 - pl.col("some"))
-        .otherwise("confidence"),
+        confidence=pl.when(no_one).then(1 - pl.col("some")).otherwise("confidence"),
         tier="tier",
         with_row="founder",
         evidence="evidence",
