@@ -14,6 +14,7 @@ single row is accounted for::
         report = db.upsert(Foods, frame, on_reject="keep")
 """
 
+from crave_bulk import crave
 from crave_bulk.database import Database, connect
 from crave_bulk.embedded import embedded_postgres
 from crave_bulk.errors import (
@@ -63,6 +64,7 @@ __all__ = [
     "TimedOut",
     "UndoRefused",
     "connect",
+    "crave",
     "embedded_postgres",
     "field",
 ]

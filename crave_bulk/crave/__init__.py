@@ -1,5 +1,26 @@
-"""Food discovery."""
+"""Food discovery: restaurants, foods and attributes, the connections between them, and the mentions they rest on.
 
+Extracted mentions go in, names are resolved to entities, and a graph with its metrics is there::
+
+    with cb.connect("sqlite:///crave.db") as db:
+        db.create(*cb.crave.TABLES)
+        report = cb.crave.ingest(db, extraction)
+        questions = cb.crave.review(db)
+"""
+
+from crave_bulk.crave.ingestion import ingest
 from crave_bulk.crave.resolution import resolve
+from crave_bulk.crave.story import Ingested
+from crave_bulk.crave.tables import TABLES, Connections, Entities, HeldMentions, Mentions, Reviews
 
-__all__ = ["resolve"]
+__all__ = [
+    "TABLES",
+    "Connections",
+    "Entities",
+    "HeldMentions",
+    "Ingested",
+    "Mentions",
+    "Reviews",
+    "ingest",
+    "resolve",
+]
