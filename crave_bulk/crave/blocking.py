@@ -18,7 +18,7 @@ _CROWDED = 500  # the same for what two keys share
 _ENDS = 5  # letters at either end of a name without its spaces
 _PLACE_KEYS = (["place_id"], ["phone"], ["house", "street"])
 _SLICE = 100_000  # names
-_BEST = 12  # entities a row is compared with, closely
+_BEST = 6  # entities a row is compared with, closely
 
 
 @dataclass(frozen=True, slots=True)

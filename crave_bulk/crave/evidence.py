@@ -25,6 +25,8 @@ _ALIKE = """CASE
         WHEN l.bones = r.bones AND length(l.bones) > 2 AND least(length(l.word), length(r.word)) > 4 THEN 0.95
         WHEN least(length(l.word), length(r.word)) < 4 THEN 0.0
         WHEN starts_with(l.word, r.word) OR starts_with(r.word, l.word) THEN 0.9
+        -- which is ten times quicker, and says no to nearly all
+        WHEN jaro_winkler_similarity(l.word, r.word) < 0.75 THEN 0.0
         WHEN damerau_levenshtein(l.word, r.word) <= least(length(l.word), length(r.word)) // 4 THEN 0.88
         ELSE 0.0 END"""
 
@@ -57,7 +59,9 @@ SELECT * EXCLUDE (likest) FROM (
 """
 
 _CLOSE = """
-SELECT pair, 1 - damerau_levenshtein(glued, glued_2) / greatest(length(glued), length(glued_2)) AS close FROM lines
+SELECT pair, CASE WHEN jaro_winkler_similarity(glued, glued_2) < 0.75 THEN 0
+    ELSE 1 - damerau_levenshtein(glued, glued_2) / greatest(length(glued), length(glued_2)) END AS close
+FROM lines
 """
 
 # 1 where the two agree, -1 where they differ, 0 where one of them is not known, something in between where they nearly do.
