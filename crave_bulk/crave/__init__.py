@@ -8,6 +8,7 @@ Extracted mentions go in, names are resolved to entities, and a graph with its m
         questions = cb.crave.review(db)
 """
 
+from crave_bulk.crave.index import Index
 from crave_bulk.crave.ingestion import ingest
 from crave_bulk.crave.resolution import resolve
 from crave_bulk.crave.story import Ingested
@@ -18,6 +19,7 @@ __all__ = [
     "Connections",
     "Entities",
     "HeldMentions",
+    "Index",
     "Ingested",
     "Mentions",
     "Reviews",

@@ -128,7 +128,7 @@ def _keys(side: Side, wanted: pl.DataFrame | None = None) -> pl.DataFrame:
     """List the keys of each row; where `wanted` is given, those alone, as most rows of a large list share none."""
     # All at once, the keys of a large list would take more than its names; all names of a row are taken together.
     size = _SLICE * side.rows.height // max(1, side.names.height) + 1
-    starts = range(0, side.rows["id"].max() + 1 if side.rows.height else 0, size)
+    starts = range(0, max(side.rows["id"].tail(1).to_list(), default=-1) + 1, size)
     parts = [
         _keys_of(side.names.filter(pl.col("id").is_between(start, start + size - 1)), wanted)
         for start in starts

@@ -13,7 +13,7 @@ from crave_bulk.crave.evidence import compare, compare_places
 from crave_bulk.errors import ContractError
 
 TIERS = ("exact", "alias", "fuzzy")
-DECISIONS = ("exact", "alias", "merge", "review", "create", "none")
+DECISION = pl.Enum(["exact", "alias", "merge", "review", "create", "none"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +59,16 @@ def decide(left: Side, right: Side, rules: Rules) -> pl.DataFrame:
     found = same = _same(left, right, rules.tiers)
     if "fuzzy" in rules.tiers:
         # Whoever only looks wants all that is alike; who writes needs no more than what is sure.
-        sure = chosen(same, rules, of=left).filter(pl.col("decision").is_in(["exact", "alias"]))["left"]
-        rest = (
-            left
-            if not rules.create
-            else only(left, left.rows["id"].filter(~left.rows["id"].is_in(sure.implode())))
-        )
+        rest = only(left, _unsure(same, left, rules)) if rules.create else left
         found = pl.concat([same, _alike(rest, right, same)])
     return chosen(found, rules, of=left)
+
+
+def _unsure(same: pl.DataFrame, left: Side, rules: Rules) -> pl.Series:
+    """Find the rows whose name alone does not tell which entity they mean."""
+    sure = _rated(same).filter(pl.col("confidence") >= rules.merge_at)["left"]
+    ids = left.rows["id"]
+    return ids.filter(~ids.is_in(sure.implode()))
 
 
 def candidates(left: Side, right: Side, tiers: Sequence[str] = TIERS) -> pl.DataFrame:
@@ -123,25 +125,46 @@ def chosen(found: pl.DataFrame, rules: Rules, of: Side) -> pl.DataFrame:
         of: the rows that are looked up.
 
     Returns:
-        One line per row of `of`: ``left``, ``right`` (the candidate, or null), ``decision``, ``confidence``, ``tier``,
-        ``evidence`` and ``rivals``: the other candidates, a list of right and confidence.
+        One line per row of `of`: ``left``, ``decision``, ``right`` (the candidate, or null where none is meant),
+        ``confidence`` (that it is the candidate, or none of them), ``tier``, ``evidence`` and ``rivals``: the other candidates,
+        a list of right and confidence.
     """
-    mass = 1 + pl.col("odds").sum().over("left")
-    order = ["left", "confidence", "right"]
-    rated = found.with_columns(confidence=pl.col("odds") / mass).sort(order, descending=[False, True, False])
-    each = rated.group_by("left", maintain_order=True)
-    best = each.agg(
-        pl.col("right", "confidence", "tier").first(),
-        evidence=_evidence().first(),
-        some=pl.col("confidence").sum(),
-        rivals=pl.struct("right", "confidence").slice(1, rules.candidates - 1),
+    rated = _rated(found)
+    best = rated.filter(pl.col("rank") == 0).select(
+        "left", "right", "tier", "confidence", "some", evidence=_evidence()
     )
     every = of.rows.select(left="id").join(best, on="left", how="left", maintain_order="left")
+    decided = every.with_columns(decision=_decision(rules))
+    meant = ~pl.col("decision").is_in(["create", "none"])
+    told = decided.with_columns(
+        right=pl.when(meant).then("right"),
+        tier=pl.when(meant).then("tier"),
+        confidence=pl.when(meant).then("confidence").otherwise(1 - pl.col("some").fill_null(0.0)),
+    )
+    rivals = _rivals(rated, told, rules.candidates)
+    return told.drop("some").join(rivals, on="left", how="left", maintain_order="left")
+
+
+def _rated(found: pl.DataFrame) -> pl.DataFrame:
+    """Turn odds into probabilities, and rank the candidates of each row."""
+    total = pl.col("odds").sum().over("left")
+    rated = found.with_columns(confidence=pl.col("odds") / (1 + total), some=total / (1 + total))
+    ordered = rated.sort("left", "confidence", "right", descending=[False, True, False])
+    return ordered.with_columns(rank=pl.int_range(pl.len()).over("left"))
+
+
+def _decision(rules: Rules) -> pl.Expr:
     sure, maybe = pl.col("confidence") >= rules.merge_at, pl.col("some") >= rules.review_at
     named = pl.when(pl.col("tier") == "fuzzy").then(pl.lit("merge")).otherwise("tier")
     none = pl.lit("create" if rules.create else "none")
-    decision = pl.when(sure).then(named).when(maybe).then(pl.lit("review")).otherwise(none)
-    return every.with_columns(decision=decision.cast(pl.Enum(DECISIONS)), some=pl.col("some").fill_null(0.0))
+    return pl.when(sure).then(named).when(maybe).then(pl.lit("review")).otherwise(none).cast(DECISION)
+
+
+def _rivals(rated: pl.DataFrame, told: pl.DataFrame, candidates: int) -> pl.DataFrame:
+    """List the candidates that were not chosen."""
+    few = rated.filter(pl.col("rank") < candidates).join(told.select("left", chosen="right"), on="left")
+    rest = few.filter(pl.col("right").ne_missing(pl.col("chosen")))
+    return rest.group_by("left", maintain_order=True).agg(rivals=pl.struct("right", "confidence"))
 
 
 def _evidence() -> pl.Expr:
@@ -163,12 +186,12 @@ def _evidence() -> pl.Expr:
     return pl.concat_list(names, *told).list.drop_nulls()
 
 
-_TEXTS = {
+_TEXTS: dict[str, dict[float, str]] = {
     "place": {1: "same place id", -1: "other place id"},
-    "phone": {1: "same phone", -1: "other phone"},
+    "phone": {1: "same phone", 0.5: "nearly the same phone", -1: "other phone"},
     "address": {
         1: "same address",
-        0.5: "same street",
+        0.5: "address alike",
         -0.5: "other number in the street",
         -1: "other address",
     },

@@ -16,6 +16,9 @@ from crave_bulk.engine import query
 
 _NAMES_OF_EACH = 2  # of the names of an entity, those that are most alike are compared word by word
 _SAMPLE = 200_000  # names to count words in
+_UNSEEN = (
+    2_000  # names that a list is taken to stand for beside its own: in a short one nothing would be rare
+)
 _GENERIC_WORTH, _CITY_WORTH = 0.35, 0.25  # of a word that names a kind of place, or the city
 
 # How alike two words are: a typo in a long word weighs less than one in a short word; numbers are the same or not.
@@ -47,7 +50,7 @@ l AS (SELECT pair, sum(worth) AS worth, sum(worth * alike) AS met, bool_or(outle
 r AS (SELECT pair, sum(worth) AS worth, sum(worth * alike) AS met, bool_or(outlet AND alike = 0) AS outlet FROM rights GROUP BY pair)
 SELECT pair, (l.met + r.met) / (l.worth + r.worth) AS common,
     greatest(l.met / l.worth, r.met / r.worth) AS covered, least(l.met, r.met) AS shared, least(l.worth, r.worth) AS whole,
-    l.outlet AND r.outlet AS other_outlet
+    l.outlet AND r.outlet AS other_outlet, l.outlet <> r.outlet AS one_outlet
 FROM l JOIN r USING (pair)
 """
 
@@ -67,30 +70,43 @@ FROM lines
 # 1 where the two agree, -1 where they differ, 0 where one of them is not known, something in between where they nearly do.
 _PLACES = """
 WITH known AS (
-    SELECT p."left", p."right", l.* EXCLUDE (id, type, phones, houses), r.phone AS phone_2, r.house AS house_2, r.street AS street_2,
+    SELECT p."left", p."right", l.* EXCLUDE (id, type, phones, houses),
+        r.phone AS phone_2, r.house AS house_2, r.street AS street_2,
         r.city AS city_2, r.place_id AS place_id_2,
         greatest(l.phones, r.phones) AS with_phone, greatest(l.houses, r.houses) AS in_house,
         111.2 * sqrt((l.latitude - r.latitude) ** 2
             + ((l.longitude - r.longitude) * cos(radians(l.latitude))) ** 2) AS km,
-        l.street = r.street OR starts_with(l.street, r.street || ' ') OR starts_with(r.street, l.street || ' ')
-            OR (NOT regexp_matches(l.street || r.street, '[0-9]')
-                AND jaro_winkler_similarity(l.street, r.street) > 0.88) AS same_street
+        string_split(l.street, ' ') AS ways, string_split(r.street, ' ') AS ways_2,
+        NOT regexp_matches(l.street || r.street, '[0-9]') AS worded,
+        jaro_winkler_similarity(l.street, r.street) AS close
     FROM pairs AS p JOIN lefts AS l ON l.id = p."left" JOIN rights AS r ON r.id = p."right"
+),
+told AS (
+    SELECT *, len(list_intersect(ways, ways_2)) AS met,
+        met = least(len(ways), len(ways_2)) OR (worded AND close > 0.88) AS same_street
+    FROM known
 )
 SELECT "left", "right",
     CASE WHEN place_id = place_id_2 THEN 1 WHEN place_id <> place_id_2 THEN -1 ELSE 0 END AS place,
-    CASE WHEN right(phone, 7) = right(phone_2, 7) THEN 1 WHEN phone <> phone_2 THEN -1 ELSE 0 END AS phone,
-    CASE WHEN NOT same_street THEN -1 WHEN same_street IS NULL THEN 0 WHEN house = house_2 THEN 1
-        WHEN house <> house_2 THEN -0.5 ELSE 0.5 END AS address,
+    CASE WHEN right(phone, 7) = right(phone_2, 7) THEN 1
+        WHEN damerau_levenshtein(phone, phone_2) = 1 THEN 0.5 WHEN phone <> phone_2 THEN -1 ELSE 0 END AS phone,
+    CASE WHEN same_street IS NULL THEN 0
+        WHEN same_street AND house = house_2 THEN 1
+        WHEN same_street AND house <> house_2 THEN -0.5
+        WHEN same_street OR (house = house_2 AND 2 * met >= greatest(len(ways), len(ways_2))) THEN 0.5
+        ELSE -1 END AS address,
     CASE WHEN contains(city, city_2) OR contains(city_2, city) THEN 1
         WHEN jaro_winkler_similarity(city, city_2) > 0.92 THEN 1 WHEN city <> city_2 THEN -1 ELSE 0 END AS city,
     CASE WHEN km < 0.25 THEN 1 WHEN km < 1 THEN 0.5 WHEN km < 5 THEN -0.5 WHEN km >= 5 THEN -1 ELSE 0 END AS near,
     coalesce(with_phone, 1) AS with_phone, coalesce(in_house, 1) AS in_house
-FROM known
+FROM told
 """
 
 
-_NOTHING = {"name": 0.0, "same": False, "covered": 0.0, "shared": 0.0, "other_outlet": False, "alias": False}
+_NOTHING = {
+    "name": 0.0, "same": False, "covered": 0.0, "shared": 0.0, "other_outlet": False, "one_outlet": False,
+    "alias": False,
+}  # fmt: skip
 
 
 def compare(left: Side, right: Side, pairs: pl.DataFrame) -> pl.DataFrame:
@@ -104,16 +120,18 @@ def compare(left: Side, right: Side, pairs: pl.DataFrame) -> pl.DataFrame:
     Returns:
         The pairs, with the best of the names of each: ``name`` (how alike the names are, 0 to 1), ``same`` (they are the
         same words), ``covered`` (how much of the one is in the other, 0 to 1), ``shared`` (what they share, in nats),
-        ``other_outlet`` (each is called another part of a hotel), ``alias`` (it was an alias of the entity); and ``place``, ``phone``, ``address``, ``city``
-        and ``near``: 1 where they agree, -1 where they differ, 0 where one is not known, and steps in between; and
-        ``with_phone`` and ``in_house``, how many share the telephone and the house, on the side where more do.
+        ``other_outlet`` (each is called another part of a hotel), ``one_outlet`` (one of the two is), ``alias`` (it was an alias
+        of the entity); and ``place``, ``phone``, ``address``, ``city`` and ``near``: 1 where they agree, -1 where they differ, 0
+        where one is not known, and steps in between; and ``with_phone`` and ``in_house``, how many share the telephone and
+        the house, on the side where more do.
     """
     if not pairs.height:
         nothing = pairs.with_columns(pl.lit(value).alias(name) for name, value in _NOTHING.items())
         return nothing.join(_places(left, right, pairs), on=["left", "right"])
     lines = _lines(left, right, pairs)
     named = lines.join(_words_in_common(left, right, lines), on="pair", how="left").with_columns(
-        pl.col("common", "covered", "shared", "whole").fill_null(0), pl.col("other_outlet").fill_null(False)
+        pl.col("common", "covered", "shared", "whole").fill_null(0),
+        pl.col("other_outlet", "one_outlet").fill_null(False),
     )
     one = pl.col("glued") == pl.col("glued_2")
     typed = pl.when(pl.col("close") >= 0.8).then("close").otherwise(0.0)
@@ -128,8 +146,8 @@ def compare(left: Side, right: Side, pairs: pl.DataFrame) -> pl.DataFrame:
     rated = rated.with_columns(
         other_outlet=pl.col("other_outlet").any().over(pair) & ~pl.col("same").any().over(pair)
     )
-    best = rated.sort("name", "covered", descending=True).unique(pair, keep="first")
-    found = best.select("left", "right", "name", "same", "covered", "shared", "other_outlet", "alias")
+    best = rated.sort("name", "covered", "same", "shared", descending=True).unique(pair, keep="first")
+    found = best.select(*pair, *_NOTHING)
     return found.join(_places(left, right, pairs), on=pair)
 
 
@@ -144,7 +162,7 @@ def compare_places(left: Side, right: Side, same: pl.DataFrame) -> pl.DataFrame:
     Returns:
         The columns of `compare`.
     """
-    rare = (1 + right.rows.height / pl.col("times")).log() * pl.col("words")
+    rare = (1 + (_UNSEEN + right.rows.height) / pl.col("times")).log() * pl.col("words")
     named = same.select(
         "left",
         "right",
@@ -153,6 +171,7 @@ def compare_places(left: Side, right: Side, same: pl.DataFrame) -> pl.DataFrame:
         covered=1.0,
         shared=rare,
         other_outlet=False,
+        one_outlet=False,
         alias="alias",
     )
     return named.join(_places(left, right, same.select("left", "right")), on=["left", "right"])
@@ -187,7 +206,7 @@ def _words_in_common(left: Side, right: Side, lines: pl.DataFrame) -> pl.DataFra
     """Compare names word by word; what a word is worth depends on how many names have it."""
     sides = [_words(left, lines["line"]), _words(right, lines["line_2"])]
     often = _often(right, pl.concat([side["bones"] for side in sides]).unique())
-    rare = (1 + right.names.height / pl.col("times").fill_null(1)).log()
+    rare = (1 + (_UNSEEN + right.names.height) / pl.col("times").fill_null(1)).log()
     worth = pl.when(pl.col("word").is_in(GENERIC)).then(_GENERIC_WORTH).otherwise(1.0)
     mine, theirs = (
         side.join(often, on="bones", how="left").with_columns(worth=worth * rare) for side in sides
@@ -212,7 +231,9 @@ def _words(side: Side, lines: pl.Series) -> pl.DataFrame:
 def _often(side: Side, bones: pl.Series) -> pl.DataFrame:
     """Estimate how many names have each word, up to typos, from a sample where there are very many."""
     step = 1 + side.names.height // _SAMPLE
-    split = side.names.gather_every(step).lazy().select(word=pl.col("simple").str.split(" ")).explode("word")
+    # By entities: which are taken must not depend on the order of the rows.
+    some = side.names.lazy().filter(pl.col("id") % step == 0)
+    split = some.select(word=pl.col("simple").str.split(" ")).explode("word")
     every = split.select(bones=skeleton(word(pl.col("word"))))
     wanted = pl.LazyFrame({"bones": bones})
     counted = every.join(wanted, on="bones", how="semi").group_by("bones").agg(times=pl.len() * step)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import polars as pl
 
+# The accents of Latin, Greek and Cyrillic letters alone: what other scripts write with marks are vowels.
+_ACCENTS = r"[\x{300}-\x{36F}]+"
 # Letters that Unicode does not take apart into a letter and an accent.
 _LETTERS = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "ł": "l", "ı": "i", "þ": "th"}
 _MARKS = {
@@ -20,104 +22,22 @@ _MARKS = {
     "&": " and ",
     "+": " and ",
     "$": "s",
-    "№": " no ",
 }
 # Words that name a kind of place rather than this one; on their own they tell little.
 GENERIC = [
-    "and",
-    "at",
-    "bakery",
-    "bar",
-    "barbecue",
-    "bistro",
-    "brasserie",
-    "brewery",
-    "buffet",
-    "by",
-    "cafe",
-    "cantina",
-    "chophouse",
-    "co",
-    "company",
-    "cuisine",
-    "deli",
-    "diner",
-    "dining",
-    "eatery",
-    "express",
-    "food",
-    "grill",
-    "grille",
-    "house",
-    "inc",
-    "in",
-    "inn",
-    "kitchen",
-    "llc",
-    "lounge",
-    "market",
-    "no",
-    "of",
-    "on",
-    "original",
-    "osteria",
-    "pizzeria",
-    "place",
-    "pub",
-    "restaurant",
-    "ristorante",
-    "room",
-    "saloon",
-    "shop",
-    "steakhouse",
-    "sushi",
-    "taqueria",
-    "tavern",
-    "trattoria",
-    "del",
-    "de",
-    "di",
-    "la",
-    "le",
-    "les",
-    "el",
-    "los",
-    "las",
-    "il",
-    "lo",
-    "da",
-    "du",
-    "des",
-    "a",
-    "an",
-    "chez",
-]
+    "and", "at", "bakery", "bar", "barbecue", "bistro", "brasserie", "brewery", "buffet", "by", "cafe",
+    "cantina", "chophouse", "co", "company", "cuisine", "deli", "diner", "dining", "eatery", "express",
+    "food", "grill", "grille", "house", "inc", "in", "inn", "kitchen", "llc", "lounge", "market", "no",
+    "of", "on", "original", "osteria", "pizzeria", "place", "pub", "restaurant", "ristorante", "room",
+    "saloon", "shop", "steakhouse", "sushi", "taqueria", "tavern", "trattoria", "del", "de", "di", "la",
+    "le", "les", "el", "los", "las", "il", "lo", "da", "du", "des", "a", "an", "chez",
+]  # fmt: skip
 # What the parts of one hotel are called: a bar and a lounge under one roof are two.
 OUTLETS = [
-    "bar",
-    "brasserie",
-    "buffet",
-    "cafe",
-    "coffee",
-    "court",
-    "deli",
-    "diner",
-    "dining",
-    "garden",
-    "grill",
-    "lobby",
-    "lounge",
-    "patio",
-    "pool",
-    "pub",
-    "rooftop",
-    "room",
-    "rotunda",
-    "steakhouse",
-    "sushi",
-    "tavern",
-    "terrace",
-]
+    "bar", "bistro", "brasserie", "buffet", "cafe", "club", "coffee", "court", "deli", "diner", "dining",
+    "garden", "grill", "lobby", "lounge", "patio", "pool", "pub", "restaurant", "rooftop", "room",
+    "rotunda", "steakhouse", "sushi", "tavern", "terrace",
+]  # fmt: skip
 # Two spellings of one word, or two languages for it.
 _SAME_WORD = {
     "barbeque": "barbecue",
@@ -137,7 +57,6 @@ _SAME_WORD = {
     "saint": "st",
     "sainte": "st",
     "ste": "st",
-    "steak house": "steakhouse",
 }
 
 _CONSONANTS = "bcdfgjklmnpqrstvxz"
@@ -156,7 +75,8 @@ def folded(text: pl.Expr) -> pl.Expr:
         >>> pl.select(folded(pl.lit("Crème BRÛLÉE, Straße"))).item()
         'creme brulee, strasse'
     """
-    plain = text.str.to_lowercase().str.normalize("NFKD").str.replace_all(r"\p{M}+", "")
+    # In this order, as what Unicode takes apart may be capitals: "№" is "No".
+    plain = text.str.normalize("NFKD").str.replace_all(_ACCENTS, "").str.to_lowercase()
     return plain.str.replace_many(list(_LETTERS), list(_LETTERS.values()))
 
 
@@ -167,7 +87,7 @@ def simplified(name: pl.Expr) -> pl.Expr:
         name: names as written.
 
     Returns:
-        The names in their simplest form; one of which nothing would be left is only folded.
+        The names in their simplest form; one of which nothing would be left is only folded, and may be empty.
 
     Example:
         >>> [pl.select(simplified(pl.lit(name))).item() for name in ("The  Café & Bar", "Joe's", "Palm, The")]
@@ -175,10 +95,9 @@ def simplified(name: pl.Expr) -> pl.Expr:
         >>> pl.select(simplified(pl.lit("The ?"))).item()
         'the ?'
     """
-    plain = folded(name)
-    marks = plain.str.replace_many(list(_MARKS), list(_MARKS.values()))
-    # The word "the" goes only where it is a word, so spaces are put round everything first.
-    spaced = marks.str.replace_all(r"[^\p{L}\p{N}]+", " ")
+    # First the marks, as Unicode takes an acute that stands alone for a space.
+    plain = folded(name.str.replace_many(list(_MARKS), list(_MARKS.values())))
+    spaced = plain.str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ")
     short = spaced.str.replace_all(r"\bthe\b", "").str.replace_all("  ", " ", literal=True).str.strip_chars()
     return pl.when(short == "").then(plain.str.strip_chars()).otherwise(short)
 

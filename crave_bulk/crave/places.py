@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import polars as pl
 
 from crave_bulk.crave.names import folded
@@ -11,87 +13,19 @@ _HINT = (
     r"\b(?:between|btwn|bet|near|nr|off|at|corner|cor|opp|opposite|inside|ste|suite|unit|floor|level|bldg)\b"
     r"|[,;#(]"
 )
-_ORDINALS = dict(
-    zip(
-        [
-            "first",
-            "second",
-            "third",
-            "fourth",
-            "fifth",
-            "sixth",
-            "seventh",
-            "eighth",
-            "ninth",
-            "tenth",
-            "eleventh",
-            "twelfth",
-        ],
-        map(str, range(1, 13)),
-        strict=True,
-    )
-)
+_ORDINALS = {
+    "first": "1", "second": "2", "third": "3", "fourth": "4", "fifth": "5", "sixth": "6", "seventh": "7",
+    "eighth": "8", "ninth": "9", "tenth": "10", "eleventh": "11", "twelfth": "12",
+}  # fmt: skip
 # The kind of a street and its direction are written in many ways, or left out.
 _KINDS = [
-    "street",
-    "st",
-    "avenue",
-    "ave",
-    "av",
-    "avenues",
-    "aves",
-    "boulevard",
-    "blvd",
-    "blv",
-    "bl",
-    "road",
-    "rd",
-    "drive",
-    "dr",
-    "lane",
-    "ln",
-    "place",
-    "pl",
-    "court",
-    "ct",
-    "highway",
-    "hwy",
-    "square",
-    "sq",
-    "parkway",
-    "pkwy",
-    "pky",
-    "plaza",
-    "plz",
-    "terrace",
-    "ter",
-    "circle",
-    "cir",
-    "way",
-    "wy",
-    "alley",
-    "aly",
-    "pike",
-    "sts",
-    "north",
-    "south",
-    "east",
-    "west",
-    "northeast",
-    "northwest",
-    "southeast",
-    "southwest",
-    "n",
-    "s",
-    "e",
-    "w",
-    "ne",
-    "nw",
-    "se",
-    "sw",
-    "no",
-    "so",
-]
+    "street", "st", "avenue", "ave", "av", "avenues", "aves", "boulevard", "blvd", "blv", "bl", "road",
+    "rd", "drive", "dr", "lane", "ln", "place", "pl", "court", "ct", "highway", "hwy", "square", "sq",
+    "parkway", "pkwy", "pky", "plaza", "plz", "terrace", "ter", "circle", "cir", "way", "wy", "alley",
+    "aly", "pike", "sts", "north", "south", "east", "west", "northeast", "northwest", "southeast",
+    "southwest", "n", "s", "e", "w", "ne", "nw", "se", "sw", "no", "so",
+]  # fmt: skip
+_WAYS = ("west", "east", "north", "south")
 
 
 def address_words(address: pl.Expr) -> pl.Expr:
@@ -127,11 +61,12 @@ def house(words: pl.Expr) -> pl.Expr:
         Digits; null where there is no number, or where the number is the street's.
 
     Example:
-        >>> [pl.select(house(pl.lit(pl.Series([words])).first())).item() for words in (["12", "5"], ["5"], ["12a", "main"])]
-        ['12', None, '12']
+        >>> words = pl.DataFrame({"words": [["12", "5"], ["5"], ["12a", "main"], ["ritz", "hotel", "12", "main"]]})
+        >>> words.select(house(pl.col("words"))).to_series().to_list()
+        ['12', None, '12', '12']
     """
-    first = words.list.first().str.extract(r"^(\d+)[a-z]?$", 1)
-    return pl.when(words.list.len() > 1).then(first)
+    number = words.list.eval(pl.element().filter(_is_house())).list.first()
+    return pl.when(words.list.len() > 1).then(number.str.extract(r"^(\d+)", 1))
 
 
 def street(words: pl.Expr) -> pl.Expr:
@@ -141,14 +76,21 @@ def street(words: pl.Expr) -> pl.Expr:
         words: what `address_words` gives.
 
     Returns:
-        The words after the number of the house; null where there are none.
+        The words but for the number of the house; null where there are none.
 
     Example:
         >>> pl.select(street(pl.lit(pl.Series([["435", "la", "cienega"]])).first())).item()
         'la cienega'
     """
-    rest = pl.when(house(words).is_null()).then(words).otherwise(words.list.slice(1)).list.join(" ")
+    several = pl.when(words.list.len() > 1).then(words.list.eval(pl.element().filter(~_is_house())))
+    rest = several.otherwise(words).list.join(" ")
     return pl.when(rest != "").then(rest)
+
+
+def _is_house() -> pl.Expr:
+    """Pick the first number in a list of words, which need not be the first word: "Ritz Hotel, 12 Main Street"."""
+    number = pl.element().str.contains(r"^\d+[a-z]?$")
+    return number & (number.cum_sum() == 1)
 
 
 def phone(number: pl.Expr) -> pl.Expr:
@@ -182,17 +124,8 @@ def city(name: pl.Expr) -> pl.Expr:
         >>> [pl.select(city(pl.lit(text))).item() for text in ("New York City, NY", "W. Hollywood", "St. Louis")]
         ['new york', 'west hollywood', 'saint louis']
     """
-    head = (
-        folded(name)
-        .str.replace(r"[,(/].*$", "")
-        .str.replace_all(r"['’.]", "")
-        .str.replace_all(r"[^\p{L}\p{N}]+", " ")
-    )
-    long = (
-        head.str.replace(r"^w ", "west ")
-        .str.replace(r"^e ", "east ")
-        .str.replace(r"^n ", "north ")
-        .str.replace(r"^s ", "south ")
-    )
+    own = folded(name).str.replace(r"[,(/].*$", "").str.replace_all(r"['’.]", "")
+    head = own.str.replace_all(r"[^\p{L}\p{N}]+", " ")
+    long = reduce(lambda text, way: text.str.replace(f"^{way[0]} ", f"{way} "), _WAYS, head)
     saint = long.str.replace(r"^st ", "saint ").str.replace(r" city$", "").str.strip_chars()
     return pl.when(saint != "").then(saint)

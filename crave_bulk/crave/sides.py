@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from crave_bulk.crave import places
 from crave_bulk.crave.blocking import Side
 from crave_bulk.crave.names import simplified
+from crave_bulk.errors import ContractError
 
-PLACE_COLUMNS = {
+PLACE_COLUMNS: dict[str, pl.DataType] = {
     "google_place_id": pl.String(),
     "phone": pl.String(),
     "address": pl.String(),
@@ -16,37 +19,81 @@ PLACE_COLUMNS = {
     "latitude": pl.Float64(),
     "longitude": pl.Float64(),
 }
+_KNOWN = {"type": pl.String(), **PLACE_COLUMNS, "aliases": pl.List(pl.String)}
 
 
-def side(frame: pl.DataFrame) -> Side:
+def checked(frame: Any, what: str, of: dict[str, pl.DataType | None]) -> pl.DataFrame:
+    """Select what counts of a frame, and check it.
+
+    Args:
+        frame: a frame of Polars.
+        what: what it holds, for the message.
+        of: the columns that it must have, with their types, or None where any will do. It may have ``aliases``, ``type`` and
+            the `PLACE_COLUMNS`; every other is left out.
+
+    Returns:
+        The columns, cast.
+
+    Raises:
+        ContractError: it is no frame, or a column is missing or of the wrong type.
+    """
+    frame = frame.collect() if isinstance(frame, pl.LazyFrame) else frame
+    if not isinstance(frame, pl.DataFrame):
+        raise ContractError(f"{what} are a {type(frame).__name__}: pass a Polars frame with a column 'name'")
+    for name in of:
+        if name not in frame.columns:
+            raise ContractError(f"{what} have no column {name!r}: they have {frame.columns}")
+    wanted = {**of, **{name: dtype for name, dtype in _KNOWN.items() if name in frame.columns}}
+    try:
+        return frame.select(pl.col(n) if t is None else pl.col(n).cast(t) for n, t in wanted.items())
+    except pl.exceptions.PolarsError as error:
+        message = str(error).splitlines()[0]
+        raise ContractError(f"{what} have a column of the wrong type: {message}") from error
+
+
+def side(frame: pl.DataFrame, ids: pl.Series | None = None) -> Side:
     """Prepare a list of names or of entities.
 
     Args:
         frame: ``name``, and where there are any ``aliases`` (lists), ``type`` and the `PLACE_COLUMNS`.
+        ids: the number of each row, where that is not its place; of rows with one number the first tells the place, and
+            all tell names.
 
     Returns:
         The list in the form in which it compares.
     """
-    frame = frame.with_row_index("id")
-    absent = {
-        name: dtype
-        for name, dtype in {"type": pl.String(), **PLACE_COLUMNS}.items()
-        if name not in frame.columns
-    }
-    full = frame.lazy().with_columns(pl.lit(None, dtype).alias(name) for name, dtype in absent.items())
-    words = places.address_words(pl.col("address"))
-    rows = full.with_columns(words=words).select(
+    numbers = pl.int_range(pl.len(), dtype=pl.UInt32) if ids is None else pl.lit(ids.cast(pl.UInt32))
+    absent = {n: t for n, t in {"type": pl.String(), **PLACE_COLUMNS}.items() if n not in frame.columns}
+    full = frame.lazy().with_columns(
+        numbers.alias("id"), *(pl.lit(None, dtype).alias(name) for name, dtype in absent.items())
+    )
+    full = full.with_columns(pl.col("type").fill_null(""), words=places.address_words(pl.col("address")))
+    rows = full.select(
         "id",
-        pl.col("type").fill_null(""),
-        place_id="google_place_id",
+        "type",
+        place_id=pl.col("google_place_id").replace("", None),
         phone=places.phone(pl.col("phone")),
         house=places.house(pl.col("words")),
         street=places.street(pl.col("words")),
         city=places.city(pl.col("city")),
-        latitude=pl.col("latitude").cast(pl.Float64),
-        longitude=pl.col("longitude").cast(pl.Float64),
-    )
-    return Side(_counted(rows.collect(engine="streaming").sort("id")), _names(full))
+        latitude=pl.col("latitude").fill_nan(None),
+        longitude=pl.col("longitude").fill_nan(None),
+    ).collect(engine="streaming")
+    once = rows if ids is None else rows.unique("id", keep="first", maintain_order=True)
+    return Side(_counted(once.sort("id")), _names(full))
+
+
+def untyped(side: Side) -> Side:
+    """Forget the types.
+
+    Args:
+        side: names or entities.
+
+    Returns:
+        The same, all of one type.
+    """
+    none = pl.lit("").alias("type")
+    return Side(side.rows.with_columns(none), side.names.with_columns(none))
 
 
 def _counted(rows: pl.DataFrame) -> pl.DataFrame:
@@ -62,12 +109,12 @@ _PART = r"^(.*?[\p{L}\p{N}].*?)\s*(?:\(|\s[-–—]\s|: ).*$"
 
 def _names(frame: pl.LazyFrame) -> pl.DataFrame:
     """List every name of each row, in its simplest form, and the first parts of those that have more."""
-    own = frame.select("id", pl.col("type").fill_null(""), text="name", alias=False)
+    own = frame.select("id", "type", text="name", alias=False)
     parts = [own]
     if "aliases" in frame.collect_schema().names():
-        other = frame.select("id", pl.col("type").fill_null(""), text="aliases", alias=True)
+        other = frame.select("id", "type", text="aliases", alias=True)
         parts.append(other.filter(pl.col("text").list.len() > 0).explode("text"))
     whole = pl.concat(parts).drop_nulls("text").with_columns(part=False)
     first = whole.with_columns(pl.col("text").str.extract(_PART, 1), part=True).drop_nulls("text")
     every = pl.concat([whole, first]).with_columns(simple=simplified(pl.col("text"))).drop("text")
-    return every.collect(engine="streaming")
+    return every.filter(pl.col("simple") != "").collect(engine="streaming")

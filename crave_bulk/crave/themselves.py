@@ -25,24 +25,34 @@ def among_themselves(left: Side, decided: pl.DataFrame, rules: Rules) -> pl.Data
     """
     new = decided.filter(pl.col("decision") == "create")["left"]
     some = only(left, new)
-    both = candidates(some, some, rules.tiers)
-    earlier = both.filter((pl.col("right") < pl.col("left")) & (pl.col("odds") > _WORTH_A_LOOK))
+    earlier = _earlier(candidates(some, some, rules.tiers))
     founders = new.filter(~new.is_in(earlier["left"].implode()))
     joined = decided.clear()
     while earlier.height:
-        waiting = earlier.filter(pl.col("right").is_in(earlier["left"].implode()))["left"]
-        ready = earlier.filter(~pl.col("left").is_in(waiting.implode()))
+        waiting = earlier.filter(pl.col("right").is_in(earlier["left"].implode()))["left"].implode()
+        ready = earlier.filter(~pl.col("left").is_in(waiting))
         of = only(some, ready["left"].unique())
-        met = chosen(ready.filter(pl.col("right").is_in(founders.implode())), rules, of=of)
-        joined = pl.concat([joined, met.filter(pl.col("decision") != "create")])
-        founders = pl.concat([founders, met.filter(pl.col("decision") == "create")["left"]])
-        earlier = earlier.filter(pl.col("left").is_in(waiting.implode()))
-    found = pl.concat(
-        [joined.select("left", founder="right"), founders.to_frame("left").with_columns(founder="left")]
+        met = chosen(ready.filter(pl.col("right").is_in(founders.implode())), rules, of)
+        alone = pl.col("decision") == "create"
+        joined = pl.concat([joined, met.filter(~alone)])
+        founders = pl.concat([founders, met.filter(alone)["left"]])
+        earlier = earlier.filter(pl.col("left").is_in(waiting))
+    # Rivals and candidates of these are rows of the batch, and no entities.
+    found = joined.with_columns(
+        founder="right", right=pl.lit(None, pl.UInt32), rivals=pl.lit(None, decided.schema["rivals"])
     )
-    rest = decided.join(joined.select("left"), on="left", how="anti")
-    every = pl.concat([rest, joined.with_columns(right=pl.lit(None, decided.schema["right"]))])
-    return every.join(found, on="left", how="left").sort("left")
+    rest = decided.join(joined, on="left", how="anti")
+    founding = pl.when(pl.col("decision") == "create").then("left")
+    return pl.concat([rest.with_columns(founder=founding), found]).sort("left")
+
+
+def _earlier(found: pl.DataFrame) -> pl.DataFrame:
+    """Turn each pair so that the later row looks for the earlier, and leave out what is hardly alike."""
+    turned = found.with_columns(
+        left=pl.max_horizontal("left", "right"), right=pl.min_horizontal("left", "right")
+    )
+    once = turned.sort("odds", descending=True).unique(["left", "right"], keep="first")
+    return once.filter((pl.col("left") != pl.col("right")) & (pl.col("odds") > _WORTH_A_LOOK))
 
 
 _WORTH_A_LOOK = 0.5  # odds
