@@ -8,11 +8,14 @@ Extracted mentions go in, names are resolved to entities, and a graph with its m
         questions = cb.crave.review(db)
 """
 
+from crave_bulk.crave.attributes import assign_attributes, remove_attributes
 from crave_bulk.crave.index import Index
 from crave_bulk.crave.ingestion import ingest
+from crave_bulk.crave.merging import Merged, merge_entities
 from crave_bulk.crave.resolution import resolve
+from crave_bulk.crave.review import accept, reject, review
 from crave_bulk.crave.story import Ingested
-from crave_bulk.crave.tables import TABLES, Connections, Entities, HeldMentions, Mentions, Reviews
+from crave_bulk.crave.tables import TABLES, Connections, Entities, HeldMentions, Lookups, Mentions, Reviews
 
 __all__ = [
     "TABLES",
@@ -21,8 +24,16 @@ __all__ = [
     "HeldMentions",
     "Index",
     "Ingested",
+    "Lookups",
     "Mentions",
+    "Merged",
     "Reviews",
+    "accept",
+    "assign_attributes",
     "ingest",
+    "merge_entities",
+    "reject",
+    "remove_attributes",
     "resolve",
+    "review",
 ]

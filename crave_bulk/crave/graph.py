@@ -68,3 +68,16 @@ def mentions(db: Database, of: pl.Series) -> pl.DataFrame:
         What `crave_bulk.crave.metrics.metrics` needs, and the mention_id.
     """
     return db.read(Mentions, columns=_OF_MENTIONS, where={"connection_id__in": of})
+
+
+def named(db: Database, names: pl.Series) -> pl.DataFrame:
+    """Read which entities have some names.
+
+    Args:
+        db: the database.
+        names: the names, to the letter.
+
+    Returns:
+        ``name`` and ``type``.
+    """
+    return db.read(Entities, columns=["name", "type"], where={"name__in": names})

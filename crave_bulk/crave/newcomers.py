@@ -6,8 +6,6 @@ import polars as pl
 
 from crave_bulk.crave.extraction import PLACE
 
-_KNOWN_AS = {"address": "address", "google_place_id": "google_place_id"}
-
 
 def new_entities(resolved: pl.DataFrame, there: pl.DataFrame) -> pl.DataFrame:
     """Make the rows of the entities that names found.
@@ -46,18 +44,34 @@ def new_entities(resolved: pl.DataFrame, there: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _told_apart(each: pl.DataFrame, there: pl.DataFrame) -> pl.DataFrame:
-    """Give each its own name."""
-    ways = [
+def spellings(each: pl.DataFrame) -> pl.Series:
+    """List the names that new entities may get.
+
+    Args:
+        each: ``entity_id``, ``name``, ``city`` and ``address``.
+
+    Returns:
+        Different texts.
+    """
+    every = [each.select(way.str.slice(0, 255).alias("name")) for way in _ways()]
+    return pl.concat(every)["name"].drop_nulls().unique()
+
+
+def _ways() -> list[pl.Expr]:
+    """Call an entity by its name; where another has that, by its city too, by its address, at last by a number."""
+    city = pl.col("city").fill_null("")
+    return [
         pl.col("name"),
         pl.format("{} ({})", "name", "city"),
-        pl.format("{} ({}, {})", "name", "address", pl.col("city").fill_null("")).str.replace(
-            ", )", ")", literal=True
-        ),
+        pl.format("{} ({}, {})", "name", "address", city).str.replace(", )", ")", literal=True),
         pl.format("{} #{}", "name", pl.col("entity_id").str.slice(-6)),
     ]
+
+
+def _told_apart(each: pl.DataFrame, there: pl.DataFrame) -> pl.DataFrame:
+    """Give each its own name."""
     taken, waiting, done = there.select("name", "type"), each, []
-    for way in ways:
+    for way in _ways():
         called = waiting.with_columns(way.str.slice(0, 255).alias("called")).with_columns(
             again=pl.col("called").is_null()
         )

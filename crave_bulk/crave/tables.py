@@ -7,7 +7,7 @@ that points elsewhere, with its reason.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import polars as pl
 
@@ -36,7 +36,7 @@ TopMention = pl.Struct(
 RunnersUp = pl.List(pl.Struct({"entity_id": pl.String, "confidence": pl.Float64, "name": pl.String}))
 
 
-def _points_at(kind: EntityType) -> dict[str, object]:
+def _points_at(kind: EntityType) -> dict[str, Any]:
     return {"uuid": True, "references": "entities.entity_id", "references_where": {"type": kind}}
 
 

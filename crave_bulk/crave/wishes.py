@@ -50,7 +50,7 @@ def wishes(mentions: pl.DataFrame) -> Wishes:
         >>> found.names.select("type", "name").rows(), found.uses.height
         ([('restaurant', 'Palm'), ('food', 'pie'), ('food', 'stew')], 5)
     """
-    restaurants = mentions.select("row", pl.lit("restaurant").alias("role"), name="restaurant", *PLACE)
+    restaurants = mentions.select("row", *PLACE, role=pl.lit("restaurant"), name="restaurant")
     foods = mentions.select("row", role=pl.lit("food"), name="food")
     listed = [
         mentions.select("row", role=pl.lit(role), name=role).explode("name").drop_nulls("name")
