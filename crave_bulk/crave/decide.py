@@ -13,6 +13,7 @@ from crave_bulk.crave.evidence import compare, compare_places
 from crave_bulk.errors import ContractError
 
 TIERS = ("exact", "alias", "fuzzy")
+_ALIAS_OF_A_NAME = 0.05  # of its odds, that an alias has where another entity has it as its name
 DECISION = pl.Enum(["exact", "alias", "merge", "review", "create", "none"])
 
 
@@ -104,7 +105,11 @@ def _same(left: Side, right: Side, tiers: Sequence[str]) -> pl.DataFrame:
     """Weigh the candidates of the same name, or of a same alias."""
     same = odds(compare_places(left, right, same_names(left, right)))
     tier = pl.when("alias").then(pl.lit("alias")).otherwise(pl.lit("exact"))
-    return same.with_columns(tier=tier).filter(pl.col("tier").is_in(list(tiers)))
+    tried = same.with_columns(tier=tier).filter(pl.col("tier").is_in(list(tiers)))
+    # What is one entity's name and another's alias means the one that has it as its name, unless the place says otherwise.
+    named = (~pl.col("alias")).any().over("left")
+    less = pl.when(pl.col("alias") & named).then(_ALIAS_OF_A_NAME).otherwise(1.0)
+    return tried.with_columns(pl.col("odds") * less)
 
 
 def _alike(left: Side, right: Side, same: pl.DataFrame) -> pl.DataFrame:
