@@ -16,7 +16,9 @@ from crave_bulk.crave.names import skeleton, word
 _COMMON = 60  # names that share a key, beyond which it is not followed on its own
 _CROWDED = 500  # the same for what two keys share
 _ENDS = 5  # letters at either end of a name without its spaces
-_PLACE_KEYS = (["place_id"], ["phone"], ["house", "street"])
+_PLACE_KEYS = (["place_id"], ["phone"], ["house", "street"], ["house", "start"], ["house", "city"])
+_START = 4  # letters of a street
+_SAME_CITY = 4.0  # worth in blocking, in nats
 _SLICE = 100_000  # names
 _BEST = 6  # entities a row is compared with, closely
 
@@ -112,16 +114,20 @@ def pairs(left: Side, right: Side) -> pl.DataFrame:
     asked, found = (keys.filter(pl.col("times") > _COMMON) for keys in (asked, found))
     twice = _meet_uncrowded(_twice(asked), _twice(found))
     nearby = _meet_uncrowded(_with_city(left, asked), _with_city(right, found))
-    ranked = pl.concat([lone, twice, nearby])
-    likeliest = (
-        ranked.group_by("left", "right")
-        .agg(pl.col("weight").sum())
-        .sort("weight", "right", descending=[True, False])
-        .group_by("left", maintain_order=True)
-        .head(_BEST)
-    )
+    alike = pl.concat([lone, twice, nearby]).group_by("left", "right").agg(pl.col("weight").sum())
     at_place = [_at_same_place(left.rows, right.rows, columns) for columns in _PLACE_KEYS]
-    return pl.concat([likeliest.select("left", "right"), *at_place]).unique()
+    return pl.concat([_likeliest(left, right, alike), *at_place]).unique()
+
+
+def _likeliest(left: Side, right: Side, alike: pl.DataFrame) -> pl.DataFrame:
+    """Keep the best few of each row; of those with as much in common, the ones in its city."""
+    here, there = (side.rows.select("id", city=pl.col("city").hash(9)) for side in (left, right))
+    both = alike.join(here, left_on="left", right_on="id").join(
+        there, left_on="right", right_on="id", suffix="_2"
+    )
+    near = pl.when(pl.col("city") == pl.col("city_2")).then(_SAME_CITY).otherwise(0.0)
+    ordered = both.with_columns(pl.col("weight") + near).sort("weight", "right", descending=[True, False])
+    return ordered.select("left", "right").group_by("left", maintain_order=True).head(_BEST)
 
 
 def _keys(side: Side, wanted: pl.DataFrame | None = None) -> pl.DataFrame:
@@ -173,7 +179,8 @@ def _with_city(side: Side, keys: pl.DataFrame) -> pl.LazyFrame:
 
 def _at_same_place(left: pl.DataFrame, right: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
     on = ["type", *columns]
-    found = right.select(*on, right="id").drop_nulls()
-    asked = left.select(*on, left="id").drop_nulls()
+    start = pl.col("street").str.head(_START).alias("start")
+    found = right.with_columns(start).select(*on, right="id").drop_nulls()
+    asked = left.with_columns(start).select(*on, left="id").drop_nulls()
     found = found.join(asked.select(on).unique(), on=on, how="semi").filter(pl.len().over(on) <= _COMMON)
     return asked.join(found, on=on).select("left", "right")
