@@ -93,7 +93,11 @@ def _asked(names: Any) -> pl.DataFrame:
 def _as_far_as_asked(entities: Any, asked: pl.DataFrame) -> Any:
     """Leave out what is known of the places of entities, but of no name: preparing it would be in vain."""
     unknown = [n for n in PLACE_COLUMNS if n not in asked.columns or asked[n].null_count() == asked.height]
-    return entities.drop(unknown, strict=False) if isinstance(entities, pl.DataFrame | pl.LazyFrame) else entities
+    return (
+        entities.drop(unknown, strict=False)
+        if isinstance(entities, pl.DataFrame | pl.LazyFrame)
+        else entities
+    )
 
 
 def _typed_alike(left: Side, right: Side) -> tuple[Side, Side]:
