@@ -69,6 +69,8 @@ CURVE: dict[str, float] = {
     "from 4": 0.53,
     "from 7": 0.66,
 }
+# The bar and the lounge of one hotel agree in all but one word, and are two nearly always: no sum makes them one.
+_OUTLETS_AT_MOST = 3.0
 
 
 def features() -> dict[str, pl.Expr]:
@@ -79,7 +81,7 @@ def features() -> dict[str, pl.Expr]:
     """
     name, covered = pl.col("name"), pl.col("covered")
     phone, address, city, near, place = (pl.col(c) for c in ("phone", "address", "city", "near", "place"))
-    agrees = (phone == 1) | (address == 1) | (near == 1) | (place == 1)
+    agrees = _agrees()
     placed = pl.any_horizontal(pl.col("phone", "address", "near", "place") != 0)
     alone, in_city = ~placed & (city == 0), ~placed & (city != 0)
     rare, very_rare = _between(pl.col("shared"), 0, 6), _between(pl.col("shared"), 6, 14)
@@ -163,10 +165,19 @@ def odds(compared: pl.DataFrame) -> pl.DataFrame:
         compared: what `crave_bulk.crave.evidence.compare` gives.
 
     Returns:
-        The same with ``odds``: how many times likelier it is that the two are one than that they are not.
+        The same with ``odds``: how many times likelier it is that the two are one than that they are not; and
+        ``elsewhere``: they are in two cities, and nothing says otherwise.
     """
     parts = features()
     total = pl.sum_horizontal(WEIGHTS[name] * parts[name].cast(pl.Float64) for name in WEIGHTS)
     weighed = compared.with_columns(odds=total)
     bent = pl.sum_horizontal(CURVE[name] * part for name, part in steps(pl.col("odds")).items())
-    return weighed.with_columns(odds=bent.clip(-30, 30).exp())
+    told = weighed.with_columns(odds=bent.clip(-30, 30).exp())
+    most = pl.when("other_outlet").then(_OUTLETS_AT_MOST)
+    elsewhere = (pl.col("city") == -1) & ~_agrees()
+    return told.with_columns(odds=pl.min_horizontal("odds", most), elsewhere=elsewhere)
+
+
+def _agrees() -> pl.Expr:
+    """Say whether anything of the place but its city agrees."""
+    return pl.any_horizontal(pl.col("phone", "address", "near", "place") == 1)
