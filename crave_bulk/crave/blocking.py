@@ -61,8 +61,10 @@ def name_keys(names: pl.LazyFrame) -> pl.LazyFrame:
     keyed = split.join(bones, on="simple").select("id", key=pl.col("bones") ^ kind, end=False)
     whole = pl.col("simple").str.replace_all(" ", "", literal=True)
     long = names.filter(whole.str.len_bytes() >= _ENDS)
-    parts = [whole.str.head(_ENDS), whole.str.tail(_ENDS)]
-    ends = [long.select("id", key=part.hash(seed) ^ kind, end=True) for seed, part in enumerate(parts, 2)]
+    ends = [
+        frame.select("id", key=part.hash(seed) ^ kind, end=True)
+        for seed, frame, part in ((2, names, whole.str.head(_ENDS)), (3, long, whole.str.tail(_ENDS)))
+    ]
     return pl.concat([keyed, *ends])
 
 
