@@ -49,8 +49,7 @@ TYPES = {
 
 
 def rows(*lines: dict[str, Any]) -> pl.DataFrame:
-    found = pl.DataFrame(list(lines), schema_overrides={k: v for k, v in TYPES.items() if k in lines[0]})
-    return found
+    return pl.DataFrame(list(lines), schema_overrides={k: v for k, v in TYPES.items() if k in lines[0]})
 
 
 def connection(**more: Any) -> pl.DataFrame:
