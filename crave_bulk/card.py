@@ -21,6 +21,7 @@ OUTCOME_COLOURS = {
     "ignored": "#b0a060",
     "stale": "#b0a060",
     "missing": "#b0a060",
+    "review": "#f0e442",
     "rejected": "#d55e00",
 }
 PHASE_COLOURS = {
@@ -30,6 +31,9 @@ PHASE_COLOURS = {
     "merge": "#0072b2",
     "ledger": "#f0e442",
     "report": "#cc79a7",
+    "read": "#b0a060",
+    "resolve": "#d55e00",
+    "metrics": "#8a8f98",
 }
 
 # Colours with alpha and currentColor only, so that the card reads on light and dark themes alike; the

@@ -13,7 +13,7 @@ from crave_bulk.crave.extraction import PLACE
 from crave_bulk.crave.ids import new_ids
 from crave_bulk.crave.ingestion import ingest
 from crave_bulk.crave.memory import remember
-from crave_bulk.crave.newcomers import new_entities, spellings
+from crave_bulk.crave.newcomers import gained, new_entities, spellings, with_free_places
 from crave_bulk.crave.queue import waiting
 from crave_bulk.crave.story import Ingested
 from crave_bulk.crave.tables import STATUSES, Entities, HeldMentions, Reviews
@@ -23,6 +23,8 @@ from crave_bulk.errors import ContractError
 _FACTS = pl.Struct(
     {name: pl.Float64() if name in ("latitude", "longitude") else pl.String() for name in PLACE}
 )
+
+_NO_ATTRIBUTES = pl.DataFrame(schema={"entity_id": pl.String, "restaurant_attributes": pl.List(pl.String)})
 
 
 def review(db: Database, *, status: str = "pending", limit: int | None = None) -> pl.DataFrame:
@@ -95,11 +97,16 @@ def accept(
         there = graph.entities(db, meant["entity_id"].unique())
         if missing := set(meant["entity_id"]) - set(there["entity_id"]):
             raise ContractError(f"there is no entity {missing.pop()!r}: choose one of the candidates")
-        aliases = meant.group_by("entity_id").agg(aliases="name")
-        known = there.select("entity_id", "name", "type", had="aliases").join(aliases, on="entity_id")
+        kinds = meant.join(there.select("entity_id", kind="type", called="name"), on="entity_id")
+        if (others := kinds.filter(pl.col("type") != pl.col("kind"))).height:
+            first = others.row(0, named=True)
+            raise ContractError(
+                f"review {first['review_id']} is of a {first['type']}: {first['called']!r} is a {first['kind']}"
+            )
         # A name that is another entity's as well would send every later mention to review: that is what memory is for.
-        gained = known.with_columns(aliases=pl.col("aliases").list.set_difference(pl.col("had")))
-        db.upsert(Entities, gained.drop("had"))
+        more = gained(_facts(meant), there, _NO_ATTRIBUTES)
+        if more.height:
+            db.upsert(Entities, with_free_places(more, graph.placed(db, more["google_place_id"])))
         return _answered(db, meant, "accepted")
 
     return db.atomically(answer, turn=graph.TURN)
@@ -129,14 +136,18 @@ def reject(db: Database, reviews: str | Sequence[str] | pl.Series) -> Ingested:
 
     def answer() -> Ingested:
         rows = _open(db, reviews)
-        facts = rows.select(pl.col("known").fill_null("{}").str.json_decode(_FACTS)).unnest("known")
-        named = rows.select("review_id", "lookup", "type", "name", founds=True).hstack(facts)
-        own = named.with_columns(entity_id=new_ids(named.height))
+        own = _facts(rows).with_columns(entity_id=new_ids(rows.height), founds=True)
         if own.height:
-            db.insert(Entities, new_entities(own, graph.named(db, spellings(own))))
+            db.insert(Entities, new_entities(own, graph.named(db, spellings(own), own["google_place_id"])))
         return _answered(db, own, "rejected")
 
     return db.atomically(answer, turn=graph.TURN)
+
+
+def _facts(rows: pl.DataFrame) -> pl.DataFrame:
+    """Read what reviews know of their places."""
+    facts = rows.select(pl.col("known").fill_null("{}").str.json_decode(_FACTS)).unnest("known")
+    return rows.select("review_id", "lookup", "type", "name", "entity_id").hstack(facts)
 
 
 def _open(db: Database, reviews: str | Sequence[str] | pl.Series) -> pl.DataFrame:
