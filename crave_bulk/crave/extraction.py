@@ -122,6 +122,11 @@ def check(mentions: pl.DataFrame) -> pl.DataFrame:
     for name in _LISTS:
         long = pl.col(name).list.eval(pl.element().str.len_chars() > 255).list.any()
         found.append(_broken(mentions, name, "str_length", long, "names of at most 255 characters"))
+    for name, dtype in COLUMNS.items():
+        text = pl.col(name).list.join("") if name in _LISTS else pl.col(name)
+        if dtype == pl.String or name in _LISTS:
+            bad = text.str.contains("\0", literal=True)
+            found.append(_broken(mentions, name, "no_nul", bad, "a text without the character NUL"))
     found.append(
         _broken(
             mentions,
