@@ -13,7 +13,7 @@ from crave_bulk.crave import graph
 from crave_bulk.crave.extraction import check, read
 from crave_bulk.crave.ids import new_ids
 from crave_bulk.crave.memory import remember, remembered
-from crave_bulk.crave.metrics import metrics
+from crave_bulk.crave.metrics import metrics, moment
 from crave_bulk.crave.newcomers import gained, new_entities
 from crave_bulk.crave.queue import enqueue, pending
 from crave_bulk.crave.resolution import resolve
@@ -80,7 +80,7 @@ def ingest(
         What became of each row, and of each name.
 
     Raises:
-        ContractError: a column is missing or of the wrong type.
+        ContractError: a column is missing or of the wrong type, or `as_of` has no time zone.
         RejectedRows: rows are no mentions and ``on_reject="raise"``; nothing was written.
         TableNotFound: the tables are not there: ``db.create(*crave_bulk.crave.TABLES)`` makes them.
         BulkError: the database refused; nothing was written.
@@ -98,7 +98,7 @@ def ingest(
         {'input': 2, 'inserted': 2}
     """
     one_of("on_reject", on_reject, ("raise", "keep"))
-    options = Options(merge_at, review_at, on_reject, as_of or dt.datetime.now(dt.UTC), undo)
+    options = Options(merge_at, review_at, on_reject, moment(as_of), undo)
     story = Story(extraction)
     with story.phase("validate"):
         mentions = read(extraction)
