@@ -81,7 +81,7 @@ def ingest(
         What became of each row, and of each name.
 
     Raises:
-        ContractError: a column is missing or of the wrong type.
+        ContractError: a column is missing or of the wrong type, or `as_of` has no time zone.
         RejectedRows: rows are no mentions and ``on_reject="raise"``; nothing was written.
         TableNotFound: the tables are not there: ``db.create(*crave_bulk.crave.TABLES)`` makes them.
         BulkError: the database refused; nothing was written.

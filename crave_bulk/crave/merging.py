@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from crave_bulk.crave import graph
-from crave_bulk.crave.metrics import metrics
+from crave_bulk.crave.metrics import metrics, moment
 from crave_bulk.crave.tables import Connections, Entities, Lookups, Mentions, Reviews
 from crave_bulk.database import Database
 from crave_bulk.errors import ContractError
@@ -77,7 +77,7 @@ def merge_entities(db: Database, entity_id: str, into: str, *, as_of: dt.datetim
         What was done, which can be taken back.
 
     Raises:
-        ContractError: one of them is not there, they are of two types, or they are the same.
+        ContractError: one of them is not there, they are of two types, they are the same, or `as_of` has no time zone.
         BulkError: the database refused; nothing was written.
 
     Example:
@@ -90,8 +90,8 @@ def merge_entities(db: Database, entity_id: str, into: str, *, as_of: dt.datetim
         ...     db.read(cb.crave.Entities, columns=["name", "aliases"]).rows()
         [('The Palm', ['Palm Steakhouse'])]
     """
-    moment = as_of or dt.datetime.now(dt.UTC)
-    return db.atomically(lambda: _Merge(db, entity_id, into, moment).run(), turn=graph.TURN)
+    counted_from = moment(as_of)
+    return db.atomically(lambda: _Merge(db, entity_id, into, counted_from).run(), turn=graph.TURN)
 
 
 class _Merge:

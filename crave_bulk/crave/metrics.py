@@ -76,3 +76,26 @@ def metrics(mentions: pl.DataFrame, as_of: dt.datetime) -> pl.DataFrame:
         .otherwise(pl.lit("normal"))
     )
     return found.with_columns(activity_level=level).drop("hot")
+
+
+def moment(as_of: dt.datetime | None) -> dt.datetime:
+    """Take the moment from which days are counted.
+
+    Args:
+        as_of: the moment; None for now.
+
+    Returns:
+        The moment, in UTC, as that of mentions.
+
+    Raises:
+        ContractError: it has no time zone.
+
+    Example:
+        >>> moment(dt.datetime(2026, 5, 1, tzinfo=dt.UTC)).year
+        2026
+    """
+    if as_of is not None and as_of.tzinfo is None:
+        raise ContractError(
+            f"as_of={as_of} has no time zone: say which it is in, as in as_of.replace(tzinfo=datetime.UTC)"
+        )
+    return (as_of or dt.datetime.now(dt.UTC)).astimezone(dt.UTC)
