@@ -13,25 +13,6 @@ _RECENT = dt.timedelta(days=30)
 _JUST_NOW = dt.timedelta(days=7)
 
 
-def moment(as_of: dt.datetime | None) -> dt.datetime:
-    """Take the moment from which days are counted.
-
-    Args:
-        as_of: with its time zone; None for now.
-
-    Returns:
-        The moment.
-
-    Raises:
-        ContractError: it has no time zone.
-    """
-    if as_of is None:
-        return dt.datetime.now(dt.UTC)
-    if not isinstance(as_of, dt.datetime) or as_of.tzinfo is None:
-        raise ContractError(f"as_of has no time zone: {as_of!r}; pass such as datetime.now(UTC)")
-    return as_of.astimezone(dt.UTC)
-
-
 def metrics(mentions: pl.DataFrame, as_of: dt.datetime) -> pl.DataFrame:
     """Work out the metrics of connections from all of their mentions.
 

@@ -67,7 +67,11 @@ def review(db: Database, *, status: str = "pending", limit: int | None = None) -
 
 
 def accept(
-    db: Database, reviews: str | Sequence[str] | pl.Series, *, entity_id: str | None = None
+    db: Database,
+    reviews: str | Sequence[str] | pl.Series,
+    *,
+    entity_id: str | None = None,
+    as_of: dt.datetime | None = None,
 ) -> Ingested:
     """Say that names mean the entities that they are like; what waited for them is ingested.
 
@@ -75,6 +79,7 @@ def accept(
         db: the database.
         reviews: the ids of one or more reviews.
         entity_id: the entity that all of them mean, such as one of the runners-up; their candidates, if not given.
+        as_of: the moment from which the days of the metrics are counted; now, if not given.
 
     Returns:
         What became of the mentions that waited; one that waits for another name too is held again.
@@ -107,17 +112,20 @@ def accept(
         more = gained(_facts(meant), there, _NO_ATTRIBUTES)
         if more.height:
             db.upsert(Entities, with_free_places(more, graph.placed(db, more["google_place_id"])))
-        return _answered(db, meant, "accepted")
+        return _answered(db, meant, "accepted", as_of)
 
     return db.atomically(answer, turn=graph.TURN)
 
 
-def reject(db: Database, reviews: str | Sequence[str] | pl.Series) -> Ingested:
+def reject(
+    db: Database, reviews: str | Sequence[str] | pl.Series, *, as_of: dt.datetime | None = None
+) -> Ingested:
     """Say that names mean none of the entities that they are like: each becomes an entity, and what waited is ingested.
 
     Args:
         db: the database.
         reviews: the ids of one or more reviews.
+        as_of: the moment from which the days of the metrics are counted; now, if not given.
 
     Returns:
         What became of the mentions that waited; one that waits for another name too is held again.
@@ -139,7 +147,7 @@ def reject(db: Database, reviews: str | Sequence[str] | pl.Series) -> Ingested:
         own = _facts(rows).with_columns(entity_id=new_ids(rows.height), founds=True)
         if own.height:
             db.insert(Entities, new_entities(own, graph.named(db, spellings(own), own["google_place_id"])))
-        return _answered(db, own, "rejected")
+        return _answered(db, own, "rejected", as_of)
 
     return db.atomically(answer, turn=graph.TURN)
 
@@ -165,7 +173,7 @@ def _open(db: Database, reviews: str | Sequence[str] | pl.Series) -> pl.DataFram
     return rows
 
 
-def _answered(db: Database, meant: pl.DataFrame, status: str) -> Ingested:
+def _answered(db: Database, meant: pl.DataFrame, status: str, as_of: dt.datetime | None) -> Ingested:
     """Write an answer down, remember it, and ingest what waited for it."""
     sure = meant.with_columns(decision=pl.lit("alias"), confidence=1.0)
     remember(db, sure, undo=True)
@@ -175,4 +183,4 @@ def _answered(db: Database, meant: pl.DataFrame, status: str) -> Ingested:
     db.update(Reviews, told)
     mentions = waiting(db, meant["review_id"].to_list())
     db.delete(HeldMentions, mentions["held_id"])
-    return ingest(db, mentions.drop("held_id"), on_reject="keep")
+    return ingest(db, mentions.drop("held_id"), on_reject="keep", as_of=as_of)
