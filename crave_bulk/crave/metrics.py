@@ -77,6 +77,6 @@ def moment(as_of: dt.datetime | None) -> dt.datetime:
     """
     if as_of is not None and as_of.tzinfo is None:
         raise ContractError(
-            f"as_of={as_of} has no time zone: say which it is in, as in as_of.replace(tzinfo=datetime.UTC)"
+            f"as_of has no time zone ({as_of}): say which it is in, as in as_of.replace(tzinfo=datetime.UTC)"
         )
     return (as_of or dt.datetime.now(dt.UTC)).astimezone(dt.UTC)
