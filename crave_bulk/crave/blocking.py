@@ -18,7 +18,7 @@ _CROWDED = 150  # the same for what two keys share
 _ENDS = 5  # letters at either end of a name without its spaces
 _PLACE_KEYS = (["place_id"], ["phone"], ["house", "street"], ["house", "start"], ["house", "city"])
 _START = 4  # letters of a street
-_SAME_CITY = 4.0  # worth in blocking, in nats
+_SAME_CITY = 4_000  # worth in blocking, in thousandths of a nat
 _SLICE = 200_000  # names
 _WORTH = 0.6  # of what the likeliest has in common with a row, that others have at least
 _BEST = 6  # entities a row is compared with, closely
@@ -111,7 +111,8 @@ def pairs(left: Side, right: Side) -> pl.DataFrame:
     often = (
         found.group_by("key")
         .agg(times=pl.len())
-        .with_columns(weight=(1 + right.rows.height / pl.col("times")).log().cast(pl.Float32))
+        # Whole numbers, as the sum of others would depend on the order of adding up.
+        .with_columns(weight=(1000 * (1 + right.rows.height / pl.col("times")).log()).cast(pl.Int32))
     )
     asked, found = (keys.join(often, on="key") for keys in (asked, found))
     lone = _meet(asked.filter(pl.col("times") <= _COMMON), found)
@@ -129,7 +130,7 @@ def _likeliest(left: Side, right: Side, alike: pl.DataFrame) -> pl.DataFrame:
     both = alike.join(here, left_on="left", right_on="id").join(
         there, left_on="right", right_on="id", suffix="_2"
     )
-    near = pl.when(pl.col("city") == pl.col("city_2")).then(_SAME_CITY).otherwise(0.0)
+    near = pl.when(pl.col("city") == pl.col("city_2")).then(_SAME_CITY).otherwise(0)
     weight = pl.col("weight")
     rated = both.with_columns(weight + near)
     worthy = rated.filter(weight >= _WORTH * weight.max().over("left")).sort(
