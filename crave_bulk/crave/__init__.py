@@ -12,6 +12,7 @@ from crave_bulk.crave.attributes import assign_attributes, remove_attributes
 from crave_bulk.crave.index import Index
 from crave_bulk.crave.ingestion import ingest
 from crave_bulk.crave.merging import Merged, merge_entities
+from crave_bulk.crave.refreshing import refresh_metrics
 from crave_bulk.crave.resolution import resolve
 from crave_bulk.crave.review import accept, reject, review
 from crave_bulk.crave.story import Ingested
@@ -32,6 +33,7 @@ __all__ = [
     "assign_attributes",
     "ingest",
     "merge_entities",
+    "refresh_metrics",
     "reject",
     "remove_attributes",
     "resolve",

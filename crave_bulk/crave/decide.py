@@ -14,6 +14,7 @@ from crave_bulk.errors import ContractError
 
 TIERS = ("exact", "alias", "fuzzy")
 _ALIAS_OF_A_NAME = 0.05  # of its odds, that an alias has where another entity has it as its name
+_LIKE_A_NAME = 0.05  # the same for an entity whose name is only like it
 DECISION = pl.Enum(["exact", "alias", "merge", "review", "create", "none"])
 _ELSEWHERE_AT_MOST = (
     2.0  # odds of all candidates in other cities together: they are for look-ups, and no question
@@ -64,7 +65,7 @@ def decide(left: Side, right: Side, rules: Rules) -> pl.DataFrame:
     if "fuzzy" in rules.tiers:
         # Whoever only looks wants all that is alike; who writes needs no more than what is sure.
         rest = only(left, _unsure(same, left, rules)) if rules.create else left
-        found = pl.concat([same, _alike(rest, right, same)])
+        found = pl.concat([same, _behind(_alike(rest, right, same), same)])
     return chosen(found, rules, of=left)
 
 
@@ -119,6 +120,13 @@ def _alike(left: Side, right: Side, same: pl.DataFrame) -> pl.DataFrame:
     """Weigh the candidates whose names are only alike."""
     alike = pairs(left, right).join(same, on=["left", "right"], how="anti")
     return odds(compare(left, right, alike)).with_columns(tier=pl.lit("fuzzy")).select(same.columns)
+
+
+def _behind(alike: pl.DataFrame, same: pl.DataFrame) -> pl.DataFrame:
+    """Put what is only alike behind an entity that has the very name, where nothing of its place speaks against that."""
+    named = same.filter((pl.col("tier") == "exact") & (pl.col("odds") >= 1))["left"]
+    less = pl.when(pl.col("left").is_in(named.implode())).then(_LIKE_A_NAME).otherwise(1.0)
+    return alike.with_columns(pl.col("odds") * less)
 
 
 def chosen(found: pl.DataFrame, rules: Rules, of: Side) -> pl.DataFrame:
