@@ -200,6 +200,25 @@ def combined(changes: Iterable[Change]) -> list[Change]:
     return list(found.values())
 
 
+def steps(changes: Iterable[Change]) -> list[Change]:
+    """Put changes of the same table together that come one after the other, so that they can be taken back in turn.
+
+    Where another table was changed in between they stay apart, as its rows may need what was there only then: a leaf
+    that is deleted, its parent that is deleted, and the leaf that is inserted again.
+
+    Args:
+        changes: in the order in which they were made.
+
+    Returns:
+        The steps, no two of one table in a row.
+    """
+    found: list[Change] = []
+    for change in changes:
+        same = found and found[-1].wire.target == change.wire.target
+        found.append(found.pop().then(change) if same else change)
+    return found
+
+
 # -- in the database -----------------------------------------------------------------------------------
 
 
@@ -213,7 +232,7 @@ def store(
         ledger: where the journal is.
         batch_id: the batch.
         transaction_id: the first batch of its transaction.
-        changes: one a table.
+        changes: what `steps` gives.
 
     Raises:
         BulkError: the database refused.
@@ -259,12 +278,12 @@ def load(session: Session, ledger: Ledger, batch_id: str) -> list[Stored]:
         batch_id: the batch.
 
     Returns:
-        One for each table, in the order in which they were changed; none where the journal does not have it.
+        One for each of its steps, in their order; none where the journal does not have it.
 
     Raises:
         BulkError: the database refused.
     """
-    found: dict[str, Stored] = {}
+    found: list[Stored] = []
     for row in ledger.parts(session, batch_id).iter_rows(named=True):
         before, after, new = (unpack(row[side]) for side in ("before", "after", "new"))
         gone = after[_GONE]
@@ -272,19 +291,20 @@ def load(session: Session, ledger: Ledger, batch_id: str) -> list[Stored]:
         part = Stored(
             TableName.parse(row["table"]), json.loads(row["columns"]), before, pl.concat([stays, new])
         )
-        found[row["table"]] = found[row["table"]].and_more(part) if row["table"] in found else part
-    return list(found.values())
+        same = found and found[-1].table == part.table
+        found.append(found.pop().and_more(part) if same else part)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The rows of one table that a batch has changed, as the journal has them.
+    """The rows of one table that a step of a batch has changed, as the journal has them.
 
     Attributes:
         table: the table.
         columns: of each column its name and how it travels.
         before: the columns by their names, in the wire's dtypes.
-        after: the same of the rows that the batch left.
+        after: the same of the rows that the step left.
     """
 
     table: TableName
@@ -292,8 +312,12 @@ class Stored:
     before: pl.DataFrame
     after: pl.DataFrame
 
+    def keys(self, key: Sequence[str]) -> pl.DataFrame:
+        """Select the keys of all its rows, each once."""
+        return pl.concat([self.before.select(key), self.after.select(key)]).unique(maintain_order=True)
+
     def and_more(self, part: Stored) -> Stored:
-        """Add the next part of the same table."""
+        """Add the next part of the same step."""
         return Stored(
             self.table,
             self.columns,
@@ -317,7 +341,8 @@ def _parts(change: Change) -> Iterable[dict[str, Any]]:
     # Of a row that stays, only the columns that differ in some row are kept twice.
     differ = [s for s in after.iter_columns() if not (s.eq_missing(before[s.name]) | gone).all()]
     after = pl.DataFrame([*differ, gone])
-    for start in range(0, max(before.height, new.height), _ROWS):
+    # A step that comes to nothing is kept too: it tells that the journal has the batch, and parts its neighbours.
+    for start in range(0, max(before.height, new.height, 1), _ROWS):
         yield {
             "table": str(contract.name),
             "columns": json.dumps(columns),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pandera.polars as pa
@@ -129,15 +130,13 @@ class UndoWork(Work):
         """Put the rows back."""
         self._keys, self._left = [], {}
         verdict, changed = Verdict.over(0), [pl.DataFrame(schema=CHANGED_SINCE)]
-        for batch_id in reversed(self.past.batch_ids):
-            stored = journal.load(turn.session, self.ledger, batch_id)
-            if not stored and self._had_changed(turn.session, batch_id):
-                raise UndoRefused(
-                    f"what batch {batch_id} has changed is not kept any more, only that of the newest "
-                    f"{self.ledger.keep}: cb.connect(url, keep_undo=...) keeps more"
-                )
-            for table in reversed(stored):
-                changed.append(self._take_back(turn, table, verdict))
+        try:
+            with turn.session.atomic():
+                changed += [self._take_back(turn, step, verdict) for step in self._steps(turn.session)]
+        except _InTheWay as others:
+            changed += self._changed_since(turn)  # what has changed may be what is in the way
+            if not any(lines.height for lines in changed):
+                raise UndoRefused(str(others)) from None
         lines = pl.concat(changed)
         if lines.height and not self.force:
             raise UndoRefused(_refusal(self.past, lines), lines)
@@ -148,6 +147,17 @@ class UndoWork(Work):
             raise UndoRefused("another has taken the batch back just now; nothing was changed")
         return verdict
 
+    def _steps(self, session: Session) -> Iterator[Stored]:
+        """Read the steps of the batches, the last of them first."""
+        for batch_id in reversed(self.past.batch_ids):
+            stored = journal.load(session, self.ledger, batch_id)
+            if not stored and self._had_changed(session, batch_id):
+                raise UndoRefused(
+                    f"what batch {batch_id} has changed is not kept any more, only that of the newest "
+                    f"{self.ledger.keep}: cb.connect(url, keep_undo=...) keeps more"
+                )
+            yield from reversed(stored)
+
     def _had_changed(self, session: Session, batch_id: str) -> bool:
         """Tell whether a batch that is not in the journal should be there."""
         counts = self.ledger.read(
@@ -155,15 +165,26 @@ class UndoWork(Work):
         )
         return bool(counts.select(pl.sum_horizontal(pl.all())).item())
 
+    def _changed_since(self, turn: Turn) -> Iterator[pl.DataFrame]:
+        """List the rows that are not as the last step that wrote them has left them."""
+        seen: dict[str, pl.DataFrame] = {}
+        for step in self._steps(turn.session):
+            wire = _wire(turn.session, step)
+            key = list(wire.contract.key)
+            now, keys = self._now(turn, wire, step), step.keys(key)
+            known = seen.get(wire.target, keys.clear())
+            yield _changed(step, wire, now, _moved(step.after, now, key).join(known, on=key, how="anti"))
+            seen[wire.target] = pl.concat([known, keys])
+
     def _take_back(self, turn: Turn, stored: Stored, verdict: Verdict) -> pl.DataFrame:
-        """Put the rows of one table back, and list what has changed since."""
+        """Put the rows of one step back, and list what has changed since."""
         wire = _wire(turn.session, stored)
         key = list(wire.contract.key)
         with self.clock.phase("dedupe", stored.after.height):
             now = self._now(turn, wire, stored)
             moved = _moved(stored.after, now, key)
             left = self._left.get(wire.target, moved.clear())
-            # A row that was left alone in a later batch stays so, even if it is now as this one left it.
+            # A row that was left alone in a later step stays so, even if it is now as this one left it.
             changed = _changed(stored, wire, now, moved.join(left, on=key, how="anti"))
             moved = self._left[wire.target] = pl.concat([moved, left]).unique(maintain_order=True)
         # The other way round: a unique value that was handed on goes back to whom it came from.
@@ -189,7 +210,7 @@ class UndoWork(Work):
         found = failures.gather(part.failures)
         if found.height and not self.force:
             line = found.row(0, named=True)
-            raise UndoRefused(
+            raise _InTheWay(
                 f"{_rows(found['row'].n_unique())} of table {stored.table} cannot be put back: {line['column']} = "
                 f"{line['value']!r}: {line['message']}; nothing was changed: force=True takes back the rest"
             )
@@ -203,7 +224,7 @@ class UndoWork(Work):
     def _now(self, turn: Turn, wire: Wire, stored: Stored) -> pl.DataFrame:
         """Read the rows as they are, and keep others from changing them."""
         key, names = wire.contract.key, wire.contract.column_names
-        keys = pl.concat([stored.before.select(key), stored.after.select(key)]).unique(maintain_order=True)
+        keys = stored.keys(key)
         staging = Staging(turn.session, self.clock, wire.shorts(key))
         staging.put(keys.rename(wire.short, strict=False).with_row_index("_row").cast({"_row": pl.Int64}))
         lock = turn.session.backend.lock_rows.format(quote_all(key, "t."))
@@ -248,6 +269,10 @@ class UndoWork(Work):
 
 
 class _TooEarly(Exception):
+    pass
+
+
+class _InTheWay(Exception):
     pass
 
 

@@ -60,6 +60,18 @@ def test_an_undo_can_be_taken_back(kitchen: cb.Database) -> None:
     assert kitchen.read(Foods).height == 3
 
 
+def test_an_undo_that_came_to_nothing_can_be_taken_back(kitchen: cb.Database) -> None:
+    before = rows(kitchen)
+    with kitchen.transaction():
+        report = kitchen.insert(Foods, foods(9))
+        kitchen.delete(Foods, [9])
+    for _ in range(2):
+        undone = report.undo()
+        assert undone.counts == {"input": 2, "inserted": 1, "deleted": 1}
+        undone.undo()
+        assert rows(kitchen) == before
+
+
 def test_the_tables_of_a_transaction_are_taken_back_together(kitchen: cb.Database) -> None:
     class Dishes(cb.Table):
         dish_id: int = cb.field(key=True)
@@ -80,6 +92,25 @@ def test_the_tables_of_a_transaction_are_taken_back_together(kitchen: cb.Databas
     assert [row[0] for row in rows(kitchen)] == [1, 2, 3]
 
 
+def test_what_went_along_and_was_made_anew_goes_back_and_forth(db: cb.Database) -> None:
+    with db.session() as session:
+        for statement in (
+            "CREATE TABLE parents (id bigint PRIMARY KEY NOT NULL)",
+            "CREATE TABLE leaves (id bigint PRIMARY KEY NOT NULL, parent bigint REFERENCES parents ON DELETE CASCADE)",
+            "INSERT INTO parents VALUES (3)",
+            "INSERT INTO leaves VALUES (2, 3)",
+        ):
+            session.execute(statement)
+    with db.transaction():
+        db.delete("parents", [3])
+        report = db.insert("leaves", pl.DataFrame({"id": [2], "parent": [None]}))
+    for _ in range(2):  # leaf 2 goes, its parent comes or goes, and leaf 2 comes again: in this order only
+        undone = report.undo()
+        assert (db.read("parents").rows(), db.read("leaves").rows()) == ([(3,)], [(2, 3)])
+        assert undone.undo().counts == {"input": 3, "inserted": 1, "deleted": 2}
+        assert (db.read("parents").rows(), db.read("leaves").rows()) == ([], [(2, None)])
+
+
 def test_rows_that_changed_since_are_listed(kitchen: cb.Database) -> None:
     report = kitchen.upsert(Foods, foods(1, 2, 4, name="x"))
     kitchen.update_where(Foods, {"name": "y"}, "food_id = 2")
@@ -94,6 +125,23 @@ def test_rows_that_changed_since_are_listed(kitchen: cb.Database) -> None:
     assert rows(kitchen) == [(1, "x"), (2, "y"), (3, "soup")]
     assert report.undo(force=True).counts == {"input": 3, "updated": 1, "stale": 2}
     assert rows(kitchen) == [(1, "soup"), (2, "y"), (3, "soup")]
+
+
+def test_rows_that_changed_since_are_listed_also_where_they_are_in_the_way_of_others(db: cb.Database) -> None:
+    with db.session() as session:
+        session.execute(
+            "CREATE TABLE n (id bigint PRIMARY KEY NOT NULL, twin bigint REFERENCES n, said text)"
+        )
+        session.execute("INSERT INTO n VALUES (1, NULL, NULL), (3, NULL, NULL)")
+    with db.transaction():
+        db.update("n", pl.DataFrame({"id": [1, 3], "said": ["a", "a"]}))
+        report = db.upsert("n", pl.DataFrame({"id": [3, 5], "twin": [5, None]}))
+    db.update_where("n", {"said": "x"}, "id IN (1, 3)")
+    before = sorted(db.read("n").rows())
+    with pytest.raises(cb.UndoRefused, match="2 rows that batch .* wrote have changed since") as refused:
+        report.undo()  # row 5 cannot go, as row 3 points at it, which is left alone
+    assert sorted(refused.value.rows.rows()) == [("n", "1", "said", "a", "x"), ("n", "3", "said", "a", "x")]
+    assert sorted(db.read("n").rows()) == before
 
 
 def test_what_cannot_be_put_back_is_said(kitchen: cb.Database) -> None:
@@ -547,6 +595,26 @@ def test_a_parent_that_is_updated_may_be_pointed_at_meanwhile(server_db: cb.Data
         with ThreadPoolExecutor(1) as pool:
             pool.submit(add).result()
     assert server_db.read("kid").height == 1
+
+
+def test_rows_that_go_along_by_a_shorter_and_a_longer_way_come_back(db: cb.Database) -> None:
+    tables = ("parents", "buds", "leaves")  # a bud points at its leaf and at the parent of both
+    with db.session() as session:
+        for statement in (
+            "CREATE TABLE parents (id bigint PRIMARY KEY NOT NULL)",
+            "CREATE TABLE leaves (id bigint PRIMARY KEY NOT NULL, parent bigint REFERENCES parents ON DELETE CASCADE)",
+            "CREATE TABLE buds (id bigint PRIMARY KEY NOT NULL, parent bigint REFERENCES parents ON DELETE CASCADE,"
+            " leaf bigint REFERENCES leaves ON DELETE CASCADE)",
+            "INSERT INTO parents VALUES (1)",
+            "INSERT INTO leaves VALUES (2, 1)",
+            "INSERT INTO buds VALUES (3, 1, 2)",
+        ):
+            session.execute(statement)
+    before = [db.read(name).rows() for name in tables]
+    undone = db.delete("parents", [1]).undo()
+    assert [db.read(name).rows() for name in tables] == before
+    undone.undo()
+    assert [db.read(name).height for name in tables] == [0, 0, 0]
 
 
 def test_rows_that_go_along_with_others_of_the_same_deletion_come_back(db: cb.Database) -> None:

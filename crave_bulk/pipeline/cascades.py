@@ -36,6 +36,7 @@ class Along:
         self._wires: dict[str, Wire] = {}
         self._found: dict[str, pl.DataFrame] = {}  # what is concerned, as it is now
         self._gone: dict[str, pl.DataFrame] = {}  # the keys of those of them that are deleted
+        self._children: dict[str, list[str]] = {}  # the tables that point
         self._own = session.fetch(session.backend.known_as(wire.contract.name)).item()
         self._know(self._own, wire, rows)
         pending = [self._own] if rows.height else []
@@ -53,7 +54,7 @@ class Along:
         Yields:
             A change for each table.
         """
-        for name in reversed(self._found):
+        for name in self._farthest_first(self._own, set()):
             wire, was, key = self._wires[name], self._found[name], self._key(name)
             if name == self._own:
                 was = was.join(self._told, on=key, how="anti", maintain_order="left")
@@ -62,6 +63,14 @@ class Along:
                 change = Change.between(wire, numbered, self._now(wire, was.select(key))).moved()
                 if change.before.height:
                     yield change
+
+    def _farthest_first(self, name: str, seen: set[str]) -> Iterator[str]:
+        """Name the tables that point at one before itself, however many ways lead to them."""
+        seen.add(name)
+        for child in self._children.get(name, ()):
+            if child not in seen:
+                yield from self._farthest_first(child, seen)
+        yield name
 
     def _key(self, name: str) -> list[str]:
         wire = self._wires[name]
@@ -89,6 +98,7 @@ class Along:
         self.session.ingest(_STAGE, rows.select(key))
         found = [(reference, *self._pointing(parent, name, reference)) for reference in references]
         self.session.execute(f"DROP TABLE {_STAGE}")
+        self._children[name] = [child for _, child, _ in found]
         for reference, child, pointing in found:
             if reference["deletes"] and pointing.height:
                 yield child, pointing

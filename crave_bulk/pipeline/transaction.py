@@ -177,17 +177,18 @@ class Batch:
         must = options.plan or self._agrees is not None
         verdict = work.write(Turn(session, self._joined, last, self.id, keeps=wanted, must=must))
         refused = options.on_reject == "raise" and bool(verdict.failures)
-        changes = journal.combined(verdict.changes)
         if options.plan or refused:
             report = self._report(work, verdict, committed=False)
+            changes = journal.combined(verdict.changes) if options.plan else []
             self._result = Plan(report, changes, self._again(work, verdict)) if options.plan else report
             raise _RolledBack
         if self._agrees:
+            changes = journal.combined(verdict.changes)
             self._agrees(Plan(self._report(work, verdict, committed=True), changes, None))
         if book is None:
             self._result = self._report(work, verdict, committed=True)
             return
-        kept = changes if keeps and not verdict.unkept else None
+        kept = journal.steps(verdict.changes) if keeps and not verdict.unkept else None
         try:
             self._result = self._record(session, book, work, verdict, kept)
         except ConstraintViolated as error:
