@@ -7,6 +7,7 @@ at a time, or together with the city: so the number of pairs grows with the numb
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import polars as pl
@@ -33,10 +34,28 @@ class Side:
             longitude, and how many have its ``phones`` and ``houses``.
         names: ``id`` of the row, its ``type``, ``simple``, whether it is an ``alias``, and whether it is only a ``part`` of
             a name: every name that the row goes by.
+        kept: what was worked out once and serves again, in a list that is compared many times; None: nothing is kept.
     """
 
     rows: pl.DataFrame
     names: pl.DataFrame
+    kept: dict[str, pl.DataFrame] | None = None
+
+    def keep(self, what: str, work: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        """Work something out, the first time only.
+
+        Args:
+            what: its name.
+            work: gives it.
+
+        Returns:
+            It.
+        """
+        if self.kept is None:
+            return work()
+        if what not in self.kept:
+            self.kept[what] = work()
+        return self.kept[what]
 
 
 def name_keys(names: pl.LazyFrame) -> pl.LazyFrame:
@@ -141,6 +160,9 @@ def _likeliest(left: Side, right: Side, alike: pl.DataFrame) -> pl.DataFrame:
 
 def _keys(side: Side, wanted: pl.DataFrame | None = None) -> pl.DataFrame:
     """List the keys of each row; where `wanted` is given, those alone, as most rows of a large list share none."""
+    if side.kept is not None and wanted is not None:
+        every = side.keep("keys", lambda: _keys(side))
+        return every.join(wanted, on="key", how="semi")
     # All at once, the keys of a large list would take more than its names; all names of a row are taken together.
     size = _SLICE * side.rows.height // max(1, side.names.height) + 1
     starts = range(0, max(side.rows["id"].tail(1).to_list(), default=-1) + 1, size)

@@ -57,7 +57,7 @@ FROM l JOIN r USING (pair)
 
 _LIKEST = f"""
 SELECT * EXCLUDE (likest) FROM (
-    SELECT *, row_number() OVER (PARTITION BY "left", "right" ORDER BY jaro_winkler_similarity(glued, glued_2) DESC, line_2) AS likest
+    SELECT *, row_number() OVER (PARTITION BY "left", "right" ORDER BY jaro_winkler_similarity(glued, glued_2) DESC, alias, simple_2, part_2, simple, part) AS likest
     FROM named
 ) WHERE likest <= {_NAMES_OF_EACH}
 """
@@ -136,7 +136,8 @@ def compare(left: Side, right: Side, pairs: pl.DataFrame) -> pl.DataFrame:
     )
     one = pl.col("glued") == pl.col("glued_2")
     # Another letter in a long word is found word by word; in a short one it makes another: Ray's and Roy's.
-    spaced = pl.col("spaces") != pl.col("spaces_2")
+    spaces, spaces_2 = (pl.col(name).str.count_matches(" ", literal=True) for name in ("simple", "simple_2"))
+    spaced = spaces != spaces_2
     typed = pl.when((pl.col("close") >= 0.8) & spaced).then("close").otherwise(0.0)
     rated = named.with_columns(
         same=(one | (pl.col("common") > 0.995)) & ~pl.col("part") & ~pl.col("part_2"),
@@ -149,7 +150,10 @@ def compare(left: Side, right: Side, pairs: pl.DataFrame) -> pl.DataFrame:
     rated = rated.with_columns(
         other_outlet=pl.col("other_outlet").any().over(pair) & ~pl.col("same").any().over(pair)
     )
-    best = rated.sort("name", "covered", "same", "shared", descending=True).unique(pair, keep="first")
+    # Rounded and to the last detail, as sums of fractions and what is equal come out another way every time.
+    rated = rated.with_columns(pl.col("name", "covered", "shared").round(6))
+    order = ["name", "covered", "same", "shared", "alias", "one_outlet"]
+    best = rated.sort(order, descending=[True] * 4 + [False] * 2).unique(pair, keep="first")
     found = best.select(*pair, *_NOTHING)
     return found.join(_places(left, right, pairs), on=pair)
 
@@ -190,11 +194,10 @@ def _places(left: Side, right: Side, pairs: pl.DataFrame) -> pl.DataFrame:
 def _lines(left: Side, right: Side, pairs: pl.DataFrame) -> pl.DataFrame:
     """Pair the names of the rows of each pair, of which the most alike are kept."""
     glued = pl.col("simple").str.replace_all(" ", "", literal=True)
-    spaces = pl.col("simple").str.count_matches(" ", literal=True)
     mine = left.names.with_row_index("line").join(pairs, left_on="id", right_on="left")
     theirs = right.names.with_row_index("line").filter(pl.col("id").is_in(pairs["right"].unique().implode()))
-    both = mine.select("right", "line", "part", left="id", glued=glued, spaces=spaces).join(
-        theirs.select("line", "alias", "part", right="id", glued=glued, spaces=spaces),
+    both = mine.select("right", "line", "part", "simple", left="id", glued=glued).join(
+        theirs.select("line", "alias", "part", "simple", right="id", glued=glued),
         on="right",
         suffix="_2",
     )
@@ -236,12 +239,20 @@ def _words(side: Side, lines: pl.Series) -> pl.DataFrame:
 
 
 def _often(side: Side, bones: pl.Series) -> pl.DataFrame:
-    """Estimate how many names have each word, up to typos, from a sample where there are very many."""
+    """Look up how many names have each word, up to typos."""
+    wanted = pl.DataFrame({"bones": bones})
+    if side.kept is None:
+        return _counted(side, wanted)
+    return side.keep("often", lambda: _counted(side)).join(wanted, on="bones", how="semi")
+
+
+def _counted(side: Side, wanted: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Estimate how many names have each word, or each of some, from a sample where there are very many."""
     step = 1 + side.names.height // _SAMPLE
     # By entities: which are taken must not depend on the order of the rows.
     some = side.names.lazy().filter(pl.col("id") % step == 0)
     split = some.select(word=pl.col("simple").str.split(" ")).explode("word")
     every = split.select(bones=skeleton(word(pl.col("word"))))
-    wanted = pl.LazyFrame({"bones": bones})
-    counted = every.join(wanted, on="bones", how="semi").group_by("bones").agg(times=pl.len() * step)
-    return counted.collect()
+    if wanted is not None:
+        every = every.join(wanted.lazy(), on="bones", how="semi")
+    return every.group_by("bones").agg(times=pl.len() * step).collect()

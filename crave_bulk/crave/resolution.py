@@ -11,7 +11,7 @@ from crave_bulk.crave.blocking import Side
 from crave_bulk.crave.decide import DECISION, TIERS, Rules, decide, only
 from crave_bulk.crave.ids import new_ids
 from crave_bulk.crave.index import Index
-from crave_bulk.crave.sides import PLACE_COLUMNS, checked, side, untyped
+from crave_bulk.crave.sides import PLACE_COLUMNS, checked, side, typed, untyped
 from crave_bulk.crave.themselves import among_themselves
 from crave_bulk.errors import ContractError
 
@@ -74,9 +74,9 @@ def resolve(
     low = review_at if review_at is not None else min(merge_at, 0.70 if create else 0.40)
     rules = Rules(merge_at, low, create, candidates, tuple(tiers))
     asked = _asked(names)
-    index = against if isinstance(against, Index) else Index(_as_far_as_asked(against, asked))
+    index = against if isinstance(against, Index) else Index(_as_far_as_asked(against, asked), keep=False)
     left, lines = _once(side(asked))
-    decided = among_themselves(left, decide(*_typed_alike(left, index.side), rules), rules)
+    decided = among_themselves(left, decide(*_typed_alike(left, index), rules), rules)
     return _told(asked, lines, decided, index.known)
 
 
@@ -100,10 +100,11 @@ def _as_far_as_asked(entities: Any, asked: pl.DataFrame) -> Any:
     )
 
 
-def _typed_alike(left: Side, right: Side) -> tuple[Side, Side]:
+def _typed_alike(left: Side, index: Index) -> tuple[Side, Side]:
     """Forget the types where they are known on one side only: there they tell nothing."""
-    typed = [not side.rows.height or bool((side.rows["type"] != "").any()) for side in (left, right)]
-    return (left, right) if all(typed) else (untyped(left), untyped(right))
+    if typed(left) == typed(index.side) or not len(index):
+        return left, index.side
+    return untyped(left), index.untyped
 
 
 def _once(every: Side) -> tuple[Side, pl.DataFrame]:

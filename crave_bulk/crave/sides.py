@@ -93,7 +93,20 @@ def untyped(side: Side) -> Side:
         The same, all of one type.
     """
     none = pl.lit("").alias("type")
-    return Side(side.rows.with_columns(none), side.names.with_columns(none))
+    kept: dict[str, pl.DataFrame] | None = None if side.kept is None else {}
+    return Side(side.rows.with_columns(none), side.names.with_columns(none), kept)
+
+
+def typed(side: Side) -> bool:
+    """Tell whether anything is known of the types.
+
+    Args:
+        side: names or entities.
+
+    Returns:
+        False where every row is without a type.
+    """
+    return bool((side.rows["type"] != "").any())
 
 
 def _counted(rows: pl.DataFrame) -> pl.DataFrame:
