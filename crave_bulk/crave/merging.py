@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 
 from crave_bulk.crave import graph
-from crave_bulk.crave.metrics import metrics
+from crave_bulk.crave.ids import well_formed
+from crave_bulk.crave.metrics import metrics, moment
 from crave_bulk.crave.tables import Connections, Entities, Lookups, Mentions, Reviews
 from crave_bulk.database import Database
 from crave_bulk.errors import ContractError
@@ -90,8 +91,8 @@ def merge_entities(db: Database, entity_id: str, into: str, *, as_of: dt.datetim
         ...     db.read(cb.crave.Entities, columns=["name", "aliases"]).rows()
         [('The Palm', ['Palm Steakhouse'])]
     """
-    moment = as_of or dt.datetime.now(dt.UTC)
-    return db.atomically(lambda: _Merge(db, entity_id, into, moment).run(), turn=graph.TURN)
+    then = moment(as_of)
+    return db.atomically(lambda: _Merge(db, entity_id, into, then).run(), turn=graph.TURN)
 
 
 class _Merge:
@@ -120,7 +121,7 @@ class _Merge:
         """Read the two, the one that stays first."""
         if self.gone == self.into:
             raise ContractError(f"{self.into} cannot be merged into itself")
-        there = self.db.read(Entities, where={"entity_id__in": [self.gone, self.into]})
+        there = self.db.read(Entities, where={"entity_id__in": well_formed([self.gone, self.into])})
         if missing := {self.gone, self.into} - set(there["entity_id"]):
             raise ContractError(f"there is no entity {min(missing)!r}")
         if there["type"].n_unique() > 1:

@@ -10,7 +10,7 @@ import polars as pl
 from crave_bulk.connections import one_of
 from crave_bulk.crave import graph
 from crave_bulk.crave.extraction import PLACE
-from crave_bulk.crave.ids import new_ids
+from crave_bulk.crave.ids import new_ids, well_formed
 from crave_bulk.crave.ingestion import ingest
 from crave_bulk.crave.memory import remember
 from crave_bulk.crave.newcomers import gained, new_entities, spellings, with_free_places
@@ -67,7 +67,11 @@ def review(db: Database, *, status: str = "pending", limit: int | None = None) -
 
 
 def accept(
-    db: Database, reviews: str | Sequence[str] | pl.Series, *, entity_id: str | None = None
+    db: Database,
+    reviews: str | Sequence[str] | pl.Series,
+    *,
+    entity_id: str | None = None,
+    as_of: dt.datetime | None = None,
 ) -> Ingested:
     """Say that names mean the entities that they are like; what waited for them is ingested.
 
@@ -75,12 +79,13 @@ def accept(
         db: the database.
         reviews: the ids of one or more reviews.
         entity_id: the entity that all of them mean, such as one of the runners-up; their candidates, if not given.
+        as_of: the moment from which the days of the metrics are counted; now, if not given.
 
     Returns:
         What became of the mentions that waited; one that waits for another name too is held again.
 
     Raises:
-        ContractError: there is no such review, or it was answered already, or no such entity.
+        ContractError: there is no such review, or it was answered already, or no such entity of its type.
         BulkError: the database refused; nothing was written.
 
     Example:
@@ -94,7 +99,7 @@ def accept(
     def answer() -> Ingested:
         rows = _open(db, reviews)
         meant = rows.with_columns(entity_id=pl.lit(entity_id) if entity_id else pl.col("entity_id"))
-        there = graph.entities(db, meant["entity_id"].unique())
+        there = graph.entities(db, well_formed(meant["entity_id"].unique()))
         if missing := set(meant["entity_id"]) - set(there["entity_id"]):
             raise ContractError(f"there is no entity {missing.pop()!r}: choose one of the candidates")
         kinds = meant.join(there.select("entity_id", kind="type", called="name"), on="entity_id")
@@ -107,17 +112,20 @@ def accept(
         more = gained(_facts(meant), there, _NO_ATTRIBUTES)
         if more.height:
             db.upsert(Entities, with_free_places(more, graph.placed(db, more["google_place_id"])))
-        return _answered(db, meant, "accepted")
+        return _answered(db, meant, "accepted", as_of)
 
     return db.atomically(answer, turn=graph.TURN)
 
 
-def reject(db: Database, reviews: str | Sequence[str] | pl.Series) -> Ingested:
+def reject(
+    db: Database, reviews: str | Sequence[str] | pl.Series, *, as_of: dt.datetime | None = None
+) -> Ingested:
     """Say that names mean none of the entities that they are like: each becomes an entity, and what waited is ingested.
 
     Args:
         db: the database.
         reviews: the ids of one or more reviews.
+        as_of: the moment from which the days of the metrics are counted; now, if not given.
 
     Returns:
         What became of the mentions that waited; one that waits for another name too is held again.
@@ -139,7 +147,7 @@ def reject(db: Database, reviews: str | Sequence[str] | pl.Series) -> Ingested:
         own = _facts(rows).with_columns(entity_id=new_ids(rows.height), founds=True)
         if own.height:
             db.insert(Entities, new_entities(own, graph.named(db, spellings(own), own["google_place_id"])))
-        return _answered(db, own, "rejected")
+        return _answered(db, own, "rejected", as_of)
 
     return db.atomically(answer, turn=graph.TURN)
 
@@ -153,7 +161,7 @@ def _facts(rows: pl.DataFrame) -> pl.DataFrame:
 def _open(db: Database, reviews: str | Sequence[str] | pl.Series) -> pl.DataFrame:
     """Read reviews that are to be answered."""
     ids = [reviews] if isinstance(reviews, str) else list(dict.fromkeys(reviews))
-    rows = db.read(Reviews, where={"review_id__in": ids})
+    rows = db.read(Reviews, where={"review_id__in": well_formed(ids)})
     if unknown := set(ids) - set(rows["review_id"]):
         raise ContractError(
             f"there is no review {min(unknown)!r}: crave_bulk.crave.review(db) shows those there are"
@@ -165,7 +173,7 @@ def _open(db: Database, reviews: str | Sequence[str] | pl.Series) -> pl.DataFram
     return rows
 
 
-def _answered(db: Database, meant: pl.DataFrame, status: str) -> Ingested:
+def _answered(db: Database, meant: pl.DataFrame, status: str, as_of: dt.datetime | None) -> Ingested:
     """Write an answer down, remember it, and ingest what waited for it."""
     sure = meant.with_columns(decision=pl.lit("alias"), confidence=1.0)
     remember(db, sure, undo=True)
@@ -175,4 +183,4 @@ def _answered(db: Database, meant: pl.DataFrame, status: str) -> Ingested:
     db.update(Reviews, told)
     mentions = waiting(db, meant["review_id"].to_list())
     db.delete(HeldMentions, mentions["held_id"])
-    return ingest(db, mentions.drop("held_id"), on_reject="keep")
+    return ingest(db, mentions.drop("held_id"), on_reject="keep", as_of=as_of)
