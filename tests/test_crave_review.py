@@ -12,6 +12,7 @@ from crave_world import NOW, Oracle, changed, entity, held, ingest, people, said
 
 import crave_bulk as cb
 from crave_bulk import crave
+from data.crave.generate import everything
 
 SURE = said("Golden Lotus", "ramen", "s1", city="Austin", google_place_id="G1")
 # The same place under another name: nobody can say but somebody who knows it.
@@ -95,6 +96,41 @@ def test_what_waits_waits_once_however_often_it_is_loaded(graph: cb.Database) ->
     assert crave.review(graph)["mentions"].to_list() == [2]
     crave.accept(graph, questions(graph))
     assert figures(graph)["Golden Lotus", "pizza"] == (1, 40)
+
+
+def test_what_waits_does_not_change_where_it_is_loaded_in_other_company(memory: cb.Database) -> None:
+    other = {**UNSURE, "restaurant": "zebra noodles", "source_id": "s3"}
+    ingest(memory, UNSURE, other)
+    before = tables(memory)
+    for part in ([other], [UNSURE], [other, UNSURE]):
+        ingest(memory, *part)
+        assert changed(before, tables(memory)) == []
+
+
+def test_loaded_again_generated_mentions_change_nothing(memory: cb.Database) -> None:
+    extraction = everything(40, 250, 3, listed=5)["extraction"]
+    for start in range(0, 250, 50):
+        crave.ingest(memory, extraction[start : start + 50], as_of=NOW)
+    assert crave.review(memory).height > 5
+    before = tables(memory)
+    for part in (extraction, extraction[100:130], extraction[::-1]):
+        crave.ingest(memory, part.unique("source_id", maintain_order=True), as_of=NOW)
+        assert changed(before, tables(memory)) == []
+
+
+def test_a_question_that_was_answered_can_be_asked_again(memory: cb.Database) -> None:
+    ingest(memory, UNSURE)
+    crave.accept(memory, questions(memory), entity_id=entity(memory, "restaurant", "Casa Verde"))
+    memory.delete_where(crave.Lookups, {"decision": "alias"})
+    memory.update(
+        crave.Entities,
+        pl.DataFrame(
+            {"entity_id": entity(memory, "restaurant", "Casa Verde"), "aliases": [[]]},
+            schema_overrides={"aliases": pl.List(pl.String)},
+        ),
+    )
+    assert ingest(memory, UNSURE).counts == {"input": 1, "review": 1}
+    assert crave.review(memory)["mentions"].to_list() == [1]
 
 
 def test_one_source_may_wait_under_several_attributes(memory: cb.Database) -> None:
