@@ -157,21 +157,21 @@ def test_a_known_source_with_news_counts_once(graph: cb.Database) -> None:
     assert [top[:2] for top in found["top_mentions"]] == [("s1", 50), ("s2", 4)]
 
 
-def test_of_one_source_in_a_batch_the_last_stands(graph: cb.Database) -> None:
+def test_of_one_source_in_a_batch_the_last_stands(memory: cb.Database) -> None:
     report = ingest(
-        graph, PALM, {**PALM, "upvotes": 8, "categories": ["noodles"]}, said("Casa Verde", "ramen", "s1")
+        memory, PALM, {**PALM, "upvotes": 8, "categories": ["noodles"]}, said("Casa Verde", "ramen", "s1")
     )
     assert report.outcomes["outcome"].to_list() == ["duplicate", "inserted", "inserted"]
     assert report.counts == {"input": 3, "inserted": 2, "duplicate": 1}
-    found = held(graph, named=True)["Golden Lotus", "ramen", ()]
+    found = held(memory, named=True)["Golden Lotus", "ramen", ()]
     assert (found["mention_count"], found["total_upvotes"], found["categories"]) == (1, 8, ["noodles"])
 
 
-def test_outcomes_are_told_row_by_row(graph: cb.Database) -> None:
-    ingest(graph, PALM, said("Casa Verde", "pizza", "s2"))
+def test_outcomes_are_told_row_by_row(memory: cb.Database) -> None:
+    ingest(memory, PALM, said("Casa Verde", "pizza", "s2"))
     nobody = said("", "pizza", "s3")
     report = ingest(
-        graph, {**PALM, "upvotes": 9}, nobody, said("Casa Verde", "pizza", "s2"), PALM, said("Casa Verde", "pizza", "s4"),
+        memory, {**PALM, "upvotes": 9}, nobody, said("Casa Verde", "pizza", "s2"), PALM, said("Casa Verde", "pizza", "s4"),
         on_reject="keep",
     )  # fmt: skip
     outcomes = ["duplicate", "rejected", "unchanged", "unchanged", "inserted"]
@@ -188,12 +188,12 @@ def test_rows_that_need_nothing_of_each_other_may_be_of_any_number(memory: cb.Da
 # -- names --
 
 
-def test_every_way_a_name_is_written_becomes_an_alias(graph: cb.Database) -> None:
-    ingest(graph, said("Joe's Café", "ramen", "s1"))
-    ingest(graph, said("Joes Cafe", "ramen", "s2"), said("joe's café", "ramen", "s3"))
-    ingest(graph, said("JOES CAFE", "ramen", "s4"), said("Joes-Cafe", "ramen", "s5"))
-    assert people(graph)["restaurant", "Joe's Café"]["aliases"] == ["Joes Cafe", "Joes-Cafe"]
-    assert [one["mention_count"] for one in held(graph).values()] == [5]
+def test_every_way_a_name_is_written_becomes_an_alias(memory: cb.Database) -> None:
+    ingest(memory, said("Joe's Café", "ramen", "s1"))
+    ingest(memory, said("Joes Cafe", "ramen", "s2"), said("joe's café", "ramen", "s3"))
+    ingest(memory, said("JOES CAFE", "ramen", "s4"), said("Joes-Cafe", "ramen", "s5"))
+    assert people(memory)["restaurant", "Joe's Café"]["aliases"] == ["Joes Cafe", "Joes-Cafe"]
+    assert [one["mention_count"] for one in held(memory).values()] == [5]
 
 
 def test_aliases_do_not_depend_on_batches(memory: cb.Database) -> None:
@@ -207,25 +207,25 @@ def test_aliases_do_not_depend_on_batches(memory: cb.Database) -> None:
         assert whole(other) == whole(memory)
 
 
-def test_branches_in_two_cities_are_two_with_a_name_each(graph: cb.Database) -> None:
+def test_branches_in_two_cities_are_two_with_a_name_each(memory: cb.Database) -> None:
     report = ingest(
-        graph,
+        memory,
         said("Burger Bros", "brisket", "s1", city="Austin"),
         said("Burger Bros", "brisket", "s2", city="Boston"),
         said("burger bros", "brisket", "s3", city="Austin"),
     )
     assert report.counts == {"input": 3, "inserted": 3}
-    branches = {name: told for (kind, name), told in people(graph).items() if kind == "restaurant"}
+    branches = {name: told for (kind, name), told in people(memory).items() if kind == "restaurant"}
     assert {name: told["metadata"]["city"] for name, told in branches.items()} == {
         "Burger Bros": "Austin",
         "Burger Bros (Boston)": "Boston",
     }
-    assert {key[0]: one["mention_count"] for key, one in held(graph, named=True).items()} == {
+    assert {key[0]: one["mention_count"] for key, one in held(memory, named=True).items()} == {
         "Burger Bros": 2,
         "Burger Bros (Boston)": 1,
     }
-    ingest(graph, said("Burger Bros", "brisket", "s4", city="Boston"))
-    assert held(graph, named=True)["Burger Bros (Boston)", "brisket", ()]["mention_count"] == 2
+    ingest(memory, said("Burger Bros", "brisket", "s4", city="Boston"))
+    assert held(memory, named=True)["Burger Bros (Boston)", "brisket", ()]["mention_count"] == 2
 
 
 def test_branches_that_differ_in_nothing_but_their_place_id_get_a_number(memory: cb.Database) -> None:
@@ -248,15 +248,15 @@ def test_a_place_id_that_another_has_is_left_to_it(graph: cb.Database) -> None:
     assert people(graph)["restaurant", "Casa Verde"]["google_place_id"] is None
 
 
-def test_places_are_kept_as_they_are_known(graph: cb.Database) -> None:
+def test_places_are_kept_as_they_are_known(memory: cb.Database) -> None:
     where = {
         "latitude": 40.71277539812345,
         "longitude": -174.00597281234567,
         "address": "1 Main St",
         "city": "Reno",
     }
-    ingest(graph, said("Golden Lotus", "ramen", "s1", google_place_id="G", **where))
-    told = people(graph)["restaurant", "Golden Lotus"]
+    ingest(memory, said("Golden Lotus", "ramen", "s1", google_place_id="G", **where))
+    told = people(memory)["restaurant", "Golden Lotus"]
     assert (str(told["latitude"]), str(told["longitude"])) == ("40.71277540", "-174.00597281")
     assert (told["address"], told["google_place_id"]) == ("1 Main St", "G")
     assert told["metadata"] == {"city": "Reno", "phone": None}
@@ -271,13 +271,13 @@ def test_what_is_learnt_later_of_a_place_is_added(graph: cb.Database) -> None:
     assert (float(told["latitude"]), float(told["longitude"])) == (1.5, 2.5)
 
 
-def test_temporary_ids_lead_to_the_ids_of_the_database(graph: cb.Database) -> None:
+def test_temporary_ids_lead_to_the_ids_of_the_database(memory: cb.Database) -> None:
     report = ingest(
-        graph,
+        memory,
         {**PALM, "restaurant_temp_id": "r1", "food_temp_id": "f1"},
         said("golden lotus", "Ramen", "s2", restaurant_temp_id="r2"),
     )
-    lotus, ramen = entity(graph, "restaurant", "Golden Lotus"), entity(graph, "food", "ramen")
+    lotus, ramen = entity(memory, "restaurant", "Golden Lotus"), entity(memory, "food", "ramen")
     assert report.ids.rows() == [
         (0, "r1", "restaurant", "Golden Lotus", lotus),
         (0, "f1", "food", "ramen", ramen),
@@ -286,15 +286,15 @@ def test_temporary_ids_lead_to_the_ids_of_the_database(graph: cb.Database) -> No
     ]
 
 
-def test_attributes_unite(graph: cb.Database) -> None:
-    ingest(graph, {**PALM, "restaurant_attributes": ["patio"], "categories": ["noodles"]})
+def test_attributes_unite(memory: cb.Database) -> None:
+    ingest(memory, {**PALM, "restaurant_attributes": ["patio"], "categories": ["noodles"]})
     ingest(
-        graph,
+        memory,
         said("Golden Lotus", "ramen", "s2", restaurant_attributes=["cheap", "patio"], categories=["pizza"]),
     )
-    ingest(graph, said("Golden Lotus", "ramen", "s3", food_attributes=["vegan", "spicy"]))
-    assert people(graph)["restaurant", "Golden Lotus"]["restaurant_attributes"] == ["cheap", "patio"]
-    found = held(graph, named=True)
+    ingest(memory, said("Golden Lotus", "ramen", "s3", food_attributes=["vegan", "spicy"]))
+    assert people(memory)["restaurant", "Golden Lotus"]["restaurant_attributes"] == ["cheap", "patio"]
+    found = held(memory, named=True)
     assert found["Golden Lotus", "ramen", ()]["categories"] == ["noodles", "pizza"]
     assert found["Golden Lotus", "ramen", ("spicy", "vegan")]["mention_count"] == 1
 

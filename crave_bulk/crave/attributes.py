@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import polars as pl
 
 from crave_bulk.crave import graph
+from crave_bulk.crave.ids import well_formed
 from crave_bulk.crave.tables import Entities
 from crave_bulk.database import Database
 from crave_bulk.errors import ContractError
@@ -98,7 +99,7 @@ def _change(
         there = db.read(
             Entities,
             columns=["entity_id", "name", "type", "restaurant_attributes"],
-            where={"entity_id__in": ids},
+            where={"entity_id__in": well_formed(ids)},
         )
         if (others := there.filter(pl.col("type") != "restaurant")).height:
             first = others.row(0, named=True)
@@ -107,7 +108,11 @@ def _change(
             )
         rows = ids.to_frame("entity_id").join(there, on="entity_id", how="left", maintain_order="left")
         had = pl.col("restaurant_attributes").fill_null([])
-        changed = rows.select("entity_id", restaurant_attributes=change(had).list.sort())
+        new = change(had)
+        same = new.list.len() == had.list.len()  # all that is there stays, or goes, in its order
+        changed = rows.select(
+            "entity_id", restaurant_attributes=pl.when(same).then(had).otherwise(new.list.sort())
+        )
         return db.update(Entities, changed, on_reject=on_reject, undo=undo)
 
     return db.atomically(write, turn=graph.TURN)

@@ -129,7 +129,7 @@ class _Ingestion:
         # What only waiting mentions say of an entity that is there counts when they do.
         new, known = (_spelled(needed, all_of) for all_of in (wanted.uses, uses))
         self._write_entities(new.filter("new"), known.filter(~pl.col("new")), there, _attributes(uses))
-        self._remember(needed)
+        self._remember(needed.join(uses, on="wish", how="semi"))
         enqueue(self.db, self.story, named, mentions.join(held, on="row"), undo=self.options.undo)
         self.story.outcome(held["row"], "review")
         if kept.height:
@@ -160,7 +160,7 @@ class _Ingestion:
             )
         named = names.join(told, on="wish", how="left", maintain_order="left")
         self.story.resolved = named.drop(
-            "wish", "lookup", "new", "founds", "fresh", strict=False
+            "wish", "lookup", "review_id", "asked_at", "new", "founds", "fresh", strict=False
         ).with_columns(pl.col("evidence", "runners_up").fill_null([]))
         return named, there
 
@@ -277,10 +277,13 @@ class _Ingestion:
 
 
 def _held(uses: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
-    """Find the rows that wait for a review: ``row`` and the ``wish`` that it is about, of several always the same one."""
-    open_ = named.filter(pl.col("decision") == "review").select("wish", "lookup")
+    """Find the rows that wait for a review: ``row`` and the ``wish`` that it is about.
+
+    Of several it is the one that was asked first, so that a row which waits waits for the same when it is loaded again.
+    """
+    open_ = named.filter(pl.col("decision") == "review").select("wish", "lookup", "asked_at")
     order = pl.col("role").cast(pl.Enum(list(ROLES))).to_physical()
-    waiting = uses.join(open_, on="wish").sort("row", order, "lookup")
+    waiting = uses.join(open_, on="wish").sort("row", "asked_at", order, "lookup", nulls_last=True)
     return waiting.unique("row", keep="first", maintain_order=True).select("row", "wish")
 
 

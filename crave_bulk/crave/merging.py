@@ -9,14 +9,16 @@ from typing import Any
 import polars as pl
 
 from crave_bulk.crave import graph
+from crave_bulk.crave.ids import well_formed
 from crave_bulk.crave.metrics import metrics, moment
-from crave_bulk.crave.tables import Connections, Entities, Lookups, Mentions, Reviews
+from crave_bulk.crave.tables import TOP_MENTIONS, Connections, Entities, Lookups, Mentions, Reviews
 from crave_bulk.database import Database
 from crave_bulk.errors import ContractError
 from crave_bulk.report import Report
 
 _TRIPLE = ["restaurant_id", "food_id", "attributes"]
 _LISTS = {"food": "categories", "food_attribute": "food_attributes"}
+_COUNTS = ["mention_count", "total_upvotes", "source_diversity", "recent_mention_count"]
 _FIRST_KNOWN = [
     "address",
     "google_place_id",
@@ -90,8 +92,8 @@ def merge_entities(db: Database, entity_id: str, into: str, *, as_of: dt.datetim
         ...     db.read(cb.crave.Entities, columns=["name", "aliases"]).rows()
         [('The Palm', ['Palm Steakhouse'])]
     """
-    counted_from = moment(as_of)
-    return db.atomically(lambda: _Merge(db, entity_id, into, counted_from).run(), turn=graph.TURN)
+    then = moment(as_of)
+    return db.atomically(lambda: _Merge(db, entity_id, into, then).run(), turn=graph.TURN)
 
 
 class _Merge:
@@ -120,7 +122,7 @@ class _Merge:
         """Read the two, the one that stays first."""
         if self.gone == self.into:
             raise ContractError(f"{self.into} cannot be merged into itself")
-        there = self.db.read(Entities, where={"entity_id__in": [self.gone, self.into]})
+        there = self.db.read(Entities, where={"entity_id__in": well_formed([self.gone, self.into])})
         if missing := {self.gone, self.into} - set(there["entity_id"]):
             raise ContractError(f"there is no entity {min(missing)!r}")
         if there["type"].n_unique() > 1:
@@ -177,7 +179,8 @@ class _Merge:
         both = mentions.join(to, on="connection_id").with_columns(
             moves=pl.col("stays") != pl.col("connection_id")
         )
-        ranked = both.sort("moves", "created_at", "mention_id")
+        # Of two of one source the one that was written last is the news.
+        ranked = both.sort("mention_id", descending=True)
         twice = ~pl.struct("stays", "source_id").is_first_distinct()
         repeated, kept = ranked.filter(twice), ranked.filter(~twice)
         if repeated.height:
@@ -189,17 +192,24 @@ class _Merge:
         return after, {"mentions": moving.height + repeated.height, "repeated": repeated.height}
 
     def _rewrite(self, touched: pl.DataFrame, mentions: pl.DataFrame) -> None:
-        """Write what the connections that stay come to; those without mentions keep their figures."""
+        """Write what the connections that stay come to; figures that rest on no mentions are put together."""
         each = touched.group_by("stays", maintain_order=True).agg(
             pl.col("restaurant_id", "food_id", "food_attributes").first(),
             pl.col("categories").list.explode().drop_nulls().unique().sort(),
+            pl.col("food_quality_score").drop_nulls().first(),
+            pl.col(_COUNTS).sum(),
+            pl.col("last_mentioned_at").max(),
+            pl.col("activity_level").first(),
+            top_mentions=pl.col("top_mentions").list.explode().drop_nulls(),
         )
-        rows = each.rename({"stays": "connection_id"})
+        best = pl.element().struct.field("upvotes")
+        rows = each.rename({"stays": "connection_id"}).with_columns(
+            pl.col("top_mentions").list.eval(pl.element().sort_by(best, descending=True).head(TOP_MENTIONS))
+        )
         counted = metrics(mentions, self.as_of)
-        for part in (
-            rows.join(counted, on="connection_id"),
-            rows.join(counted, on="connection_id", how="anti"),
-        ):
+        known = rows.drop(*counted.columns[1:]).join(counted, on="connection_id", maintain_order="left")
+        untold = rows.join(counted, on="connection_id", how="anti", maintain_order="left")
+        for part in (known, untold):
             if part.height:
                 self.reports.append(self.db.update(Connections, part))
 

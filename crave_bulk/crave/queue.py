@@ -8,7 +8,7 @@ import polars as pl
 
 from crave_bulk.crave.extraction import COLUMNS, PLACE
 from crave_bulk.crave.story import Story
-from crave_bulk.crave.tables import HeldMentions, Reviews
+from crave_bulk.crave.tables import HeldMentions, Moment, Reviews
 from crave_bulk.database import Database
 from crave_bulk.engine import query
 
@@ -25,10 +25,11 @@ def pending(db: Database, names: pl.DataFrame) -> pl.DataFrame:
         names: with their ``lookup``.
 
     Returns:
-        ``lookup``, ``entity_id``, ``confidence``, ``evidence`` and ``runners_up`` of those in the queue.
+        ``lookup``, ``review_id``, ``asked_at``, ``entity_id``, ``confidence``, ``evidence`` and ``runners_up`` of those in the queue.
     """
-    columns = ["lookup", "entity_id", "confidence", "evidence", "runners_up"]
-    return db.read(Reviews, columns=columns, where={"lookup__in": names["lookup"], "status": "pending"})
+    columns = ["lookup", "review_id", "created_at", "entity_id", "confidence", "evidence", "runners_up"]
+    open_ = db.read(Reviews, columns=columns, where={"lookup__in": names["lookup"], "status": "pending"})
+    return open_.rename({"created_at": "asked_at"})
 
 
 def enqueue(db: Database, story: Story, named: pl.DataFrame, held: pl.DataFrame, *, undo: bool) -> None:
@@ -43,18 +44,17 @@ def enqueue(db: Database, story: Story, named: pl.DataFrame, held: pl.DataFrame,
     """
     if not held.height:
         return
-    known = pl.struct(PLACE).struct.json_encode()
-    facts = pl.when(pl.any_horizontal(pl.col(PLACE).is_not_null())).then(known)
-    asked = named.join(held, on="wish", how="semi").select(
-        "wish", "type", "name", "entity_id", "confidence", "evidence", "runners_up", "lookup", known=facts
-    )
-    report = db.upsert(Reviews, asked.drop("wish"), on="lookup", undo=undo)
-    story.add("reviews", report)
-    of_wish = asked.select("wish").with_columns(review_id=report.keys["review_id"])
+    asked = named.join(held, on="wish", how="semi")
+    open_ = asked.filter(~pl.col("fresh")).select("wish", "review_id")
+    new = asked.filter("fresh")
+    if new.height:
+        report = db.upsert(Reviews, _questions(new), on="lookup", undo=undo)
+        story.add("reviews", report)
+        open_ = pl.concat([open_, new.select("wish").with_columns(review_id=report.keys["review_id"])])
     texts = pl.struct(*_MENTION).struct.json_encode()
     waiting = (
         held.with_columns(pl.col("created_at").dt.strftime(_MOMENT))
-        .join(of_wish, on="wish")
+        .join(open_, on="wish")
         .select(
             "review_id",
             "source_id",
@@ -68,6 +68,16 @@ def enqueue(db: Database, story: Story, named: pl.DataFrame, held: pl.DataFrame,
     one = f"md5(concat_ws('|', review_id, {of}))::UUID::VARCHAR AS held_id"
     rows = query(f"SELECT {one}, review_id, mention FROM waiting", waiting=waiting)
     story.add("held mentions", db.upsert(HeldMentions, rows, undo=undo))
+
+
+def _questions(new: pl.DataFrame) -> pl.DataFrame:
+    """Write names as questions; one that was answered, but is asked again, is open again."""
+    known = pl.struct(PLACE).struct.json_encode()
+    facts = pl.when(pl.any_horizontal(pl.col(PLACE).is_not_null())).then(known)
+    return new.select(
+        "lookup", "type", "name", "entity_id", "confidence", "evidence", "runners_up", known=facts,
+        status=pl.lit("pending"), decided_at=pl.lit(None, Moment),
+    )  # fmt: skip
 
 
 def waiting(db: Database, reviews: Sequence[str]) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import polars as pl
 from crave_bulk.connections import one_of
 from crave_bulk.crave import graph
 from crave_bulk.crave.extraction import PLACE
-from crave_bulk.crave.ids import new_ids
+from crave_bulk.crave.ids import new_ids, well_formed
 from crave_bulk.crave.ingestion import ingest
 from crave_bulk.crave.memory import remember
 from crave_bulk.crave.newcomers import gained, new_entities, spellings, with_free_places
@@ -85,7 +85,7 @@ def accept(
         What became of the mentions that waited; one that waits for another name too is held again.
 
     Raises:
-        ContractError: there is no such review, or it was answered already, or no such entity.
+        ContractError: there is no such review, or it was answered already, or no such entity of its type.
         BulkError: the database refused; nothing was written.
 
     Example:
@@ -99,7 +99,7 @@ def accept(
     def answer() -> Ingested:
         rows = _open(db, reviews)
         meant = rows.with_columns(entity_id=pl.lit(entity_id) if entity_id else pl.col("entity_id"))
-        there = graph.entities(db, meant["entity_id"].unique())
+        there = graph.entities(db, well_formed(meant["entity_id"].unique()))
         if missing := set(meant["entity_id"]) - set(there["entity_id"]):
             raise ContractError(f"there is no entity {missing.pop()!r}: choose one of the candidates")
         kinds = meant.join(there.select("entity_id", kind="type", called="name"), on="entity_id")
@@ -161,7 +161,7 @@ def _facts(rows: pl.DataFrame) -> pl.DataFrame:
 def _open(db: Database, reviews: str | Sequence[str] | pl.Series) -> pl.DataFrame:
     """Read reviews that are to be answered."""
     ids = [reviews] if isinstance(reviews, str) else list(dict.fromkeys(reviews))
-    rows = db.read(Reviews, where={"review_id__in": ids})
+    rows = db.read(Reviews, where={"review_id__in": well_formed(ids)})
     if unknown := set(ids) - set(rows["review_id"]):
         raise ContractError(
             f"there is no review {min(unknown)!r}: crave_bulk.crave.review(db) shows those there are"

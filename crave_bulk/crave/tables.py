@@ -144,7 +144,7 @@ class Reviews(Table):
     confidence: float = field(ge=0, le=1)
     evidence: pl.List(pl.String) = field(default=[])  # type: ignore[valid-type]
     runners_up: RunnersUp = field(default=[])  # type: ignore[valid-type]
-    status: str = field(isin=STATUSES, default="pending", merge="keep")
+    status: str = field(isin=STATUSES, default="pending")
     created_at: pl.Datetime("us", "UTC") = field(default="now", merge="keep")  # type: ignore[valid-type]
     decided_at: Annotated[pl.Datetime, "us", "UTC"] | None
 
