@@ -21,16 +21,22 @@ OUTCOME_COLOURS = {
     "ignored": "#b0a060",
     "stale": "#b0a060",
     "missing": "#b0a060",
+    "review": "#56b4e9",
     "rejected": "#d55e00",
 }
+# An ingestion reads, resolves and works out metrics as well: those three differ from the others in lightness too.
 PHASE_COLOURS = {
     "validate": "#56b4e9",
+    "read": "#8a8f98",
+    "resolve": "#d55e00",
+    "metrics": "#882255",
     "dedupe": "#009e73",
     "stage": "#e69f00",
     "merge": "#0072b2",
     "ledger": "#f0e442",
     "report": "#cc79a7",
 }
+OTHER = "#8a8f98"
 
 # Colours with alpha and currentColor only, so that the card reads on light and dark themes alike; the
 # rules marked important undo what notebooks do to every table.
@@ -192,7 +198,7 @@ def _phase_bar(timings: pl.DataFrame) -> str:
     total = spent["seconds"].sum() or 1.0
     bars, legend = "", ""
     for phase, seconds in spent.iter_rows():
-        colour = PHASE_COLOURS.get(phase, "#8a8f98")
+        colour = PHASE_COLOURS.get(phase, OTHER)
         bars += f'<span style="width:{100 * seconds / total:.2f}%;background:{colour}"></span>'
         legend += f'<span><i class="cb-dot" style="background:{colour}"></i>{escape(phase)} {duration(seconds)}</span>'
     return f'<div class="cb-bar">{bars}</div><div class="cb-legend">{legend}</div>'

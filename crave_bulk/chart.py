@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import polars as pl
 
-from crave_bulk.card import PHASE_COLOURS, duration
+from crave_bulk.card import OTHER, PHASE_COLOURS, duration
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,9 +32,8 @@ def plot_timings(reports: Sequence[Report]) -> Figure:
     for phase in bars["phase"].unique(maintain_order=True):
         part = bars.filter(phase=phase)
         starts = [left[label] for label in part["label"]]
-        axes.barh(
-            part["label"], part["seconds"], left=starts, color=PHASE_COLOURS[phase], label=phase, height=0.6
-        )
+        colour = PHASE_COLOURS.get(phase, OTHER)
+        axes.barh(part["label"], part["seconds"], left=starts, color=colour, label=phase, height=0.6)
         for label, seconds in part.select("label", "seconds").iter_rows():
             left[label] += seconds
     for label, total in left.items():
@@ -44,12 +43,9 @@ def plot_timings(reports: Sequence[Report]) -> Figure:
     axes.set_xlabel("seconds")
     axes.set_title("Time per phase", loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(
-        ncols=5,
-        frameon=False,
-        fontsize=9,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.25 if len(labels) > 1 else -0.45),
+    # In one line below, however many phases and bars there are; nine phases fit.
+    figure.legend(
+        loc="outside lower center", ncols=9, frameon=False, fontsize=9, handlelength=1, columnspacing=1.2
     )
     plt.close(figure)  # a notebook shows the returned figure; pyplot need not show it once more
     return figure

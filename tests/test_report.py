@@ -71,6 +71,27 @@ def test_the_chart_has_a_bar_a_batch() -> None:
     assert len(axes.patches) == 6
 
 
+def test_an_ingestion_has_a_chart_and_a_card_of_its_own_phases_and_outcomes() -> None:
+    said = {"restaurant": ["The Palm"], "food": ["steak"], "source_id": ["t1_a"]}
+    moment = pl.Series("created_at", ["2026-05-01"]).str.to_datetime(time_zone="UTC")
+    with cb.connect() as db:
+        db.create(*cb.crave.TABLES)
+        report = cb.crave.ingest(db, pl.DataFrame(said).with_columns(moment))
+    figure = report.plot()
+    figure.draw_without_rendering()  # which lays it out
+    (legend,) = figure.legends
+    phases = [text.get_text() for text in legend.get_texts()]
+    assert phases == report.timings["phase"].to_list()
+    assert phases[:4] == ["validate", "read", "resolve", "metrics"]
+    assert set(phases) <= set(card.PHASE_COLOURS)
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.y0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert len(set(card.PHASE_COLOURS.values())) == len(card.PHASE_COLOURS)
+    assert "review" in card.OUTCOME_COLOURS
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(0.0004, "0 ms"), (0.9, "900 ms"), (61, "61.0 s")])
 def test_durations(seconds: float, words: str) -> None:
     assert card.duration(seconds) == words

@@ -14,12 +14,13 @@ import polars as pl
 from crave_bulk.crave.names import skeleton, word
 
 _COMMON = 60  # names that share a key, beyond which it is not followed on its own
-_CROWDED = 500  # the same for what two keys share
+_CROWDED = 150  # the same for what two keys share
 _ENDS = 5  # letters at either end of a name without its spaces
 _PLACE_KEYS = (["place_id"], ["phone"], ["house", "street"], ["house", "start"], ["house", "city"])
 _START = 4  # letters of a street
 _SAME_CITY = 4.0  # worth in blocking, in nats
-_SLICE = 100_000  # names
+_SLICE = 200_000  # names
+_WORTH = 0.6  # of what the likeliest has in common with a row, that others have at least
 _BEST = 6  # entities a row is compared with, closely
 
 
@@ -54,13 +55,16 @@ def name_keys(names: pl.LazyFrame) -> pl.LazyFrame:
         [False, False, False, False]
     """
     kind = pl.col("type").hash(5)
-    text = skeleton(word(pl.col("simple")))
-    of_words = names.with_columns(pl.col("simple").str.split(" ")).explode("simple")
-    keyed = of_words.select("id", key=text.hash(1) ^ kind, end=False)
+    split = names.with_columns(pl.col("simple").str.split(" ")).explode("simple")
+    # There are far fewer different words than words, and what each comes to takes longest.
+    bones = split.select("simple").unique().with_columns(bones=skeleton(word(pl.col("simple"))).hash(1))
+    keyed = split.join(bones, on="simple").select("id", key=pl.col("bones") ^ kind, end=False)
     whole = pl.col("simple").str.replace_all(" ", "", literal=True)
     long = names.filter(whole.str.len_bytes() >= _ENDS)
-    parts = [whole.str.head(_ENDS), whole.str.tail(_ENDS)]
-    ends = [long.select("id", key=part.hash(seed) ^ kind, end=True) for seed, part in enumerate(parts, 2)]
+    ends = [
+        frame.select("id", key=part.hash(seed) ^ kind, end=True)
+        for seed, frame, part in ((2, names, whole.str.head(_ENDS)), (3, long, whole.str.tail(_ENDS)))
+    ]
     return pl.concat([keyed, *ends])
 
 
@@ -126,8 +130,12 @@ def _likeliest(left: Side, right: Side, alike: pl.DataFrame) -> pl.DataFrame:
         there, left_on="right", right_on="id", suffix="_2"
     )
     near = pl.when(pl.col("city") == pl.col("city_2")).then(_SAME_CITY).otherwise(0.0)
-    ordered = both.with_columns(pl.col("weight") + near).sort("weight", "right", descending=[True, False])
-    return ordered.select("left", "right").group_by("left", maintain_order=True).head(_BEST)
+    weight = pl.col("weight")
+    rated = both.with_columns(weight + near)
+    worthy = rated.filter(weight >= _WORTH * weight.max().over("left")).sort(
+        "weight", "right", descending=[True, False]
+    )
+    return worthy.select("left", "right").group_by("left", maintain_order=True).head(_BEST)
 
 
 def _keys(side: Side, wanted: pl.DataFrame | None = None) -> pl.DataFrame:

@@ -7,46 +7,70 @@ that had no part in it.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import polars as pl
 
 # What each piece of evidence adds to the log-odds.
 WEIGHTS: dict[str, float] = {
-    "start": -5.61,
+    "start": -3.65,
     "names up to half alike": 0.00,
-    "names up to 75% alike": 0.50,
-    "names up to 90% alike": 2.15,
-    "names over 90% alike": 0.00,
+    "names up to 75% alike": 0.19,
+    "names up to 90% alike": 2.05,
+    "names over 90% alike": 0.10,
     "same words": 0.00,
-    "one name up to 80% in the other": 2.11,
-    "one name over 80% in the other": 1.96,
-    "rare": 2.47,
-    "same phone": 4.73,
+    "one name up to 80% in the other": 3.38,
+    "one name over 80% in the other": 0.72,
+    "rare": 0.00,
+    "very rare": 0.00,
+    "same phone": 4.33,
     "same shared phone": 0.00,
-    "nearly same phone": 0.00,
-    "other phone": -2.45,
-    "same address": 4.64,
+    "nearly same phone": 2.43,
+    "other phone": -1.92,
+    "same address": 3.52,
     "same shared address": 0.00,
-    "same street": 2.48,
+    "same street": 2.04,
     "other number": 0.00,
-    "other address": -2.15,
-    "same city": 1.15,
-    "other city": -1.98,
-    "within 250 m": 3.13,
+    "other address": -3.22,
+    "same city": 1.13,
+    "other city": -1.76,
+    "within 250 m": 4.73,
     "within 1 km": 0.00,
     "within 5 km": 0.00,
-    "far away": -7.14,
-    "same place id": 6.76,
-    "other place id": -8.26,
-    "elsewhere": -1.84,
-    "other name at a shared place": -1.97,
-    "other part of a hotel": -8.38,
-    "other part of a hotel, same place": 0.00,
-    "part of a hotel on one side": 0.00,
-    "part of a hotel on one side, other phone": 0.00,
-    "name alone": -1.68,
-    "name alone, over 90% alike": 1.29,
-    "name alone, same words": 0.58,
+    "far away": -5.75,
+    "same place id": 7.45,
+    "other place id": -6.31,
+    "elsewhere": -1.76,
+    "other name at a shared place": -1.89,
+    "other part of a hotel": -3.15,
+    "other part of a hotel, same place": -5.21,
+    "part of a hotel on one side": -0.16,
+    "part of a hotel on one side, other phone": -0.62,
+    "alias": -0.98,
+    "name alone": -1.79,
+    "name alone, over 90% alike": 1.16,
+    "name alone, same words": 0.64,
+    "name alone, rare": -0.69,
+    "name alone, very rare": 2.75,
+    "name and city alone": -2.68,
+    "name and city alone, over 90% alike": 1.40,
+    "name and city alone, same words": -0.40,
+    "name and city alone, rare": 1.85,
+    "name and city alone, very rare": 1.71,
 }
+# The sum is not the log-odds yet: some pairs agree in everything and are two, and for these the curve is flat at its end.
+_KNOTS = (-2, 0, 2, 4, 7)
+CURVE: dict[str, float] = {
+    "at all": -0.17,
+    "up to -2": 1.02,
+    "from -2": 1.25,
+    "from 0": 0.88,
+    "from 2": 1.07,
+    "from 4": 0.55,
+    "from 7": 0.64,
+}
+# The bar and the lounge of one hotel agree in all but one word, and are two nearly always: no sum makes them one.
+_OUTLETS_AT_MOST = 3.0
 
 
 def features() -> dict[str, pl.Expr]:
@@ -57,8 +81,10 @@ def features() -> dict[str, pl.Expr]:
     """
     name, covered = pl.col("name"), pl.col("covered")
     phone, address, city, near, place = (pl.col(c) for c in ("phone", "address", "city", "near", "place"))
-    agrees = (phone == 1) | (address == 1) | (near == 1) | (place == 1)
-    known = pl.any_horizontal(pl.col("phone", "address", "city", "near", "place") != 0)
+    agrees = _agrees()
+    placed = pl.any_horizontal(pl.col("phone", "address", "near", "place") != 0)
+    alone, in_city = ~placed & (city == 0), ~placed & (city != 0)
+    rare, very_rare = _between(pl.col("shared"), 0, 6), _between(pl.col("shared"), 6, 14)
     apart = ((address < 0) | (near < 0) | (city < 0) | (phone < 0)) & ~agrees
     own_phone, own_house = pl.col("with_phone") == 1, pl.col("in_house") == 1
     crowded = ((phone == 1) & ~own_phone) | ((address == 1) & ~own_house)
@@ -71,7 +97,8 @@ def features() -> dict[str, pl.Expr]:
         "same words": pl.col("same"),
         "one name up to 80% in the other": _between(covered, 0.0, 0.8),
         "one name over 80% in the other": _between(covered, 0.8, 1.0),
-        "rare": (pl.col("shared") / 12).clip(0, 1),
+        "rare": rare,
+        "very rare": very_rare,
         "same phone": (phone == 1) & own_phone,
         "same shared phone": (phone == 1) & ~own_phone,
         "nearly same phone": phone == 0.5,
@@ -95,15 +122,40 @@ def features() -> dict[str, pl.Expr]:
         "other part of a hotel, same place": pl.col("other_outlet") & agrees,
         "part of a hotel on one side": pl.col("one_outlet"),
         "part of a hotel on one side, other phone": pl.col("one_outlet") & (phone == -1),
-        "name alone": ~known,
-        "name alone, over 90% alike": ~known * _between(name, 0.9, 1.0),
-        "name alone, same words": ~known & pl.col("same"),
+        "alias": pl.col("alias"),
+        "name alone": alone,
+        "name alone, over 90% alike": alone * _between(name, 0.9, 1.0),
+        "name alone, same words": alone & pl.col("same"),
+        "name alone, rare": alone * rare,
+        "name alone, very rare": alone * very_rare,
+        "name and city alone": in_city,
+        "name and city alone, over 90% alike": in_city * _between(name, 0.9, 1.0),
+        "name and city alone, same words": in_city & pl.col("same"),
+        "name and city alone, rare": in_city * rare,
+        "name and city alone, very rare": in_city * very_rare,
     }
 
 
 def _between(value: pl.Expr, low: float, high: float) -> pl.Expr:
     """Count from 0 at `low` to 1 at `high`, so that weights which are not negative make a curve that never falls."""
     return ((value - low) / (high - low)).clip(0, 1)
+
+
+def steps(total: pl.Expr) -> dict[str, pl.Expr]:
+    """Take a sum of weights apart into what lies within each step of the curve.
+
+    Args:
+        total: the sum.
+
+    Returns:
+        Name → expression; with weights that are not negative they make a curve that never falls.
+
+    Example:
+        >>> pl.select(**steps(pl.lit(2.5))).row(0)
+        (1.0, -2.0, 2.0, 2.0, 0.5, 0.0, 0.0)
+    """
+    parts = {f"from {low}": (total - low).clip(0, high - low) for low, high in pairwise([*_KNOTS, 30])}
+    return {"at all": pl.lit(1.0), f"up to {_KNOTS[0]}": total.clip(-30, _KNOTS[0]), **parts}
 
 
 def odds(compared: pl.DataFrame) -> pl.DataFrame:
@@ -113,8 +165,19 @@ def odds(compared: pl.DataFrame) -> pl.DataFrame:
         compared: what `crave_bulk.crave.evidence.compare` gives.
 
     Returns:
-        The same with ``odds``: how many times likelier it is that the two are one than that they are not.
+        The same with ``odds``: how many times likelier it is that the two are one than that they are not; and
+        ``elsewhere``: they are in two cities, and nothing says otherwise.
     """
     parts = features()
     total = pl.sum_horizontal(WEIGHTS[name] * parts[name].cast(pl.Float64) for name in WEIGHTS)
-    return compared.with_columns(odds=total.clip(-30, 30).exp())
+    weighed = compared.with_columns(odds=total)
+    bent = pl.sum_horizontal(CURVE[name] * part for name, part in steps(pl.col("odds")).items())
+    told = weighed.with_columns(odds=bent.clip(-30, 30).exp())
+    most = pl.when("other_outlet").then(_OUTLETS_AT_MOST)
+    elsewhere = (pl.col("city") == -1) & ~_agrees()
+    return told.with_columns(odds=pl.min_horizontal("odds", most), elsewhere=elsewhere)
+
+
+def _agrees() -> pl.Expr:
+    """Say whether anything of the place but its city agrees."""
+    return pl.any_horizontal(pl.col("phone", "address", "near", "place") == 1)

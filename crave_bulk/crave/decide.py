@@ -15,6 +15,9 @@ from crave_bulk.errors import ContractError
 TIERS = ("exact", "alias", "fuzzy")
 _ALIAS_OF_A_NAME = 0.05  # of its odds, that an alias has where another entity has it as its name
 DECISION = pl.Enum(["exact", "alias", "merge", "review", "create", "none"])
+_ELSEWHERE_AT_MOST = (
+    2.0  # odds of all candidates in other cities together: they are for look-ups, and no question
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +155,15 @@ def chosen(found: pl.DataFrame, rules: Rules, of: Side) -> pl.DataFrame:
 
 def _rated(found: pl.DataFrame) -> pl.DataFrame:
     """Turn odds into probabilities, and rank the candidates of each row."""
+    # However many branches of a chain there are in other cities, they do not make one of them likely.
+    far = pl.when("elsewhere").then("odds").sum().over("left")
+    bounded = (
+        pl.when("elsewhere").then(pl.col("odds") * (_ELSEWHERE_AT_MOST / far).clip(0, 1)).otherwise("odds")
+    )
     total = pl.col("odds").sum().over("left")
-    rated = found.with_columns(confidence=pl.col("odds") / (1 + total), some=total / (1 + total))
+    rated = found.with_columns(odds=bounded).with_columns(
+        confidence=pl.col("odds") / (1 + total), some=total / (1 + total)
+    )
     ordered = rated.sort("left", "confidence", "right", descending=[False, True, False])
     return ordered.with_columns(rank=pl.int_range(pl.len()).over("left"))
 

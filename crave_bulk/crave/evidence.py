@@ -11,7 +11,7 @@ from __future__ import annotations
 import polars as pl
 
 from crave_bulk.crave.blocking import Side
-from crave_bulk.crave.names import GENERIC, OUTLETS, skeleton, word
+from crave_bulk.crave.names import GENERIC, OUTLETS, SMALL, skeleton, word
 from crave_bulk.engine import query
 
 _NAMES_OF_EACH = 2  # of the names of an entity, those that are most alike are compared word by word
@@ -19,7 +19,8 @@ _SAMPLE = 200_000  # names to count words in
 _UNSEEN = (
     2_000  # names that a list is taken to stand for beside its own: in a short one nothing would be rare
 )
-_GENERIC_WORTH, _CITY_WORTH = 0.35, 0.25  # of a word that names a kind of place, or the city
+# What a word is worth that names a kind of place, is an article, or names the city.
+_GENERIC_WORTH, _SMALL_WORTH, _CITY_WORTH = 0.35, 0.1, 0.25
 
 # How alike two words are: a typo in a long word weighs less than one in a short word; numbers are the same or not.
 _ALIKE = """CASE
@@ -134,7 +135,9 @@ def compare(left: Side, right: Side, pairs: pl.DataFrame) -> pl.DataFrame:
         pl.col("other_outlet", "one_outlet").fill_null(False),
     )
     one = pl.col("glued") == pl.col("glued_2")
-    typed = pl.when(pl.col("close") >= 0.8).then("close").otherwise(0.0)
+    # Another letter in a long word is found word by word; in a short one it makes another: Ray's and Roy's.
+    spaced = pl.col("spaces") != pl.col("spaces_2")
+    typed = pl.when((pl.col("close") >= 0.8) & spaced).then("close").otherwise(0.0)
     rated = named.with_columns(
         same=(one | (pl.col("common") > 0.995)) & ~pl.col("part") & ~pl.col("part_2"),
         shared=pl.when(one).then("whole").otherwise("shared"),
@@ -187,10 +190,13 @@ def _places(left: Side, right: Side, pairs: pl.DataFrame) -> pl.DataFrame:
 def _lines(left: Side, right: Side, pairs: pl.DataFrame) -> pl.DataFrame:
     """Pair the names of the rows of each pair, of which the most alike are kept."""
     glued = pl.col("simple").str.replace_all(" ", "", literal=True)
+    spaces = pl.col("simple").str.count_matches(" ", literal=True)
     mine = left.names.with_row_index("line").join(pairs, left_on="id", right_on="left")
     theirs = right.names.with_row_index("line").filter(pl.col("id").is_in(pairs["right"].unique().implode()))
-    both = mine.select("right", "line", "part", left="id", glued=glued).join(
-        theirs.select("line", "alias", "part", right="id", glued=glued), on="right", suffix="_2"
+    both = mine.select("right", "line", "part", left="id", glued=glued, spaces=spaces).join(
+        theirs.select("line", "alias", "part", right="id", glued=glued, spaces=spaces),
+        on="right",
+        suffix="_2",
     )
     few = query(_LIKEST, named=both)
     towns = [side.rows.select("id", "city") for side in (left, right)]
@@ -207,7 +213,8 @@ def _words_in_common(left: Side, right: Side, lines: pl.DataFrame) -> pl.DataFra
     sides = [_words(left, lines["line"]), _words(right, lines["line_2"])]
     often = _often(right, pl.concat([side["bones"] for side in sides]).unique())
     rare = (1 + (_UNSEEN + right.names.height) / pl.col("times").fill_null(1)).log()
-    worth = pl.when(pl.col("word").is_in(GENERIC)).then(_GENERIC_WORTH).otherwise(1.0)
+    generic = pl.when(pl.col("word").is_in(GENERIC)).then(_GENERIC_WORTH)
+    worth = generic.when(pl.col("word").is_in(SMALL)).then(_SMALL_WORTH).otherwise(1.0)
     mine, theirs = (
         side.join(often, on="bones", how="left").with_columns(worth=worth * rare) for side in sides
     )

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from crave_bulk import failures
+from crave_bulk.backends.codec import within_years
 from crave_bulk.crave.tables import SOURCES, Moment
 from crave_bulk.errors import ContractError
 
@@ -42,6 +43,7 @@ _LONGEST = {
     "google_place_id": 255,
     "address": 500,
 }
+_MOST = {"latitude": 90, "longitude": 180, "upvotes": 2**31 - 1}  # sums of so many fit 64 bits
 
 
 def read(extraction: Any) -> pl.DataFrame:
@@ -97,6 +99,8 @@ def _cast(frame: pl.DataFrame, name: str, dtype: pl.DataType) -> pl.Series:
         texts = given.to_frame().select(pl.col(name).list.eval(named.filter(named.str.len_chars() > 0)))
         return texts.select(pl.col(name).fill_null([])).to_series()
     text = given.str.strip_chars() if dtype == pl.String() else given
+    if name in _OPTIONAL and dtype == pl.String():
+        text = text.set(text == "", None)
     return text.fill_null(_DEFAULTS[name]) if name in _DEFAULTS else text
 
 
@@ -123,25 +127,17 @@ def check(mentions: pl.DataFrame) -> pl.DataFrame:
         long = pl.col(name).list.eval(pl.element().str.len_chars() > 255).list.any()
         found.append(_broken(mentions, name, "str_length", long, "names of at most 255 characters"))
     for name, dtype in COLUMNS.items():
-        text = pl.col(name).list.join("") if name in _LISTS else pl.col(name)
-        if dtype == pl.String or name in _LISTS:
-            bad = text.str.contains("\0", literal=True)
-            found.append(_broken(mentions, name, "no_nul", bad, "a text without the character NUL"))
-    found.append(
-        _broken(
-            mentions,
-            "source_type",
-            "isin",
-            ~pl.col("source_type").is_in(SOURCES),
-            f"one of {', '.join(SOURCES)}",
-        )
-    )
-    for name, most in (("latitude", 90), ("longitude", 180)):
-        found.append(
-            _broken(
-                mentions, name, "in_range", ~pl.col(name).is_between(-most, most), f"from -{most} to {most}"
-            )
-        )
+        if isinstance(dtype, pl.String | pl.List):
+            nul = pl.col(name).list.join("") if isinstance(dtype, pl.List) else pl.col(name)
+            bad = nul.str.contains("\0", literal=True)
+            found.append(_broken(mentions, name, "no_nul", bad, "a text without NUL characters is needed"))
+    strange = ~pl.col("source_type").is_in(SOURCES)
+    found.append(_broken(mentions, "source_type", "isin", strange, f"one of {', '.join(SOURCES)}"))
+    for name, most in _MOST.items():
+        outside = ~pl.col(name).is_between(-most, most)
+        found.append(_broken(mentions, name, "in_range", outside, f"from {-most:,} to {most:,}"))
+    outside = ~within_years(Moment)(pl.col("created_at"))
+    found.append(_broken(mentions, "created_at", "in_range", outside, "a time in the years 1 to 9999"))
     return failures.gather(found)
 
 

@@ -14,6 +14,7 @@ _NAMED = [
     "entity_id", "name", "type", "aliases", "restaurant_attributes", "address", "google_place_id", "latitude", "longitude",
     "restaurant_metadata",
 ]  # fmt: skip
+_TAKEN = ["entity_id", "name", "type", "google_place_id"]
 _OF_MENTIONS = [
     "mention_id",
     "connection_id",
@@ -70,14 +71,29 @@ def mentions(db: Database, of: pl.Series) -> pl.DataFrame:
     return db.read(Mentions, columns=_OF_MENTIONS, where={"connection_id__in": of})
 
 
-def named(db: Database, names: pl.Series) -> pl.DataFrame:
-    """Read which entities have some names.
+def named(db: Database, names: pl.Series, places: pl.Series) -> pl.DataFrame:
+    """Read which entities have some names, and which have some places.
 
     Args:
         db: the database.
         names: the names, to the letter.
+        places: Google's ids of places.
 
     Returns:
-        ``name`` and ``type``.
+        ``entity_id``, ``name``, ``type`` and ``google_place_id``.
     """
-    return db.read(Entities, columns=["name", "type"], where={"name__in": names})
+    same = db.read(Entities, columns=_TAKEN, where={"name__in": names})
+    return pl.concat([same, placed(db, places)])
+
+
+def placed(db: Database, places: pl.Series) -> pl.DataFrame:
+    """Read which entities have some places.
+
+    Args:
+        db: the database.
+        places: Google's ids of places.
+
+    Returns:
+        ``entity_id``, ``name``, ``type`` and ``google_place_id``.
+    """
+    return db.read(Entities, columns=_TAKEN, where={"google_place_id__in": places.drop_nulls()})

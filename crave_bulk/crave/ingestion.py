@@ -10,16 +10,17 @@ import polars as pl
 
 from crave_bulk.connections import one_of
 from crave_bulk.crave import graph
+from crave_bulk.crave.decide import Rules
 from crave_bulk.crave.extraction import check, read
 from crave_bulk.crave.ids import new_ids
 from crave_bulk.crave.memory import remember, remembered
 from crave_bulk.crave.metrics import metrics, moment
-from crave_bulk.crave.newcomers import gained, new_entities
+from crave_bulk.crave.newcomers import gained, new_entities, with_free_places
 from crave_bulk.crave.queue import enqueue, pending
 from crave_bulk.crave.resolution import resolve
 from crave_bulk.crave.story import Ingested, Story
 from crave_bulk.crave.tables import Connections, Entities, Mentions
-from crave_bulk.crave.wishes import wishes
+from crave_bulk.crave.wishes import ROLES, wishes
 from crave_bulk.database import Database
 from crave_bulk.errors import RejectedRows
 from crave_bulk.pipeline.work import OnReject
@@ -98,10 +99,11 @@ def ingest(
         {'input': 2, 'inserted': 2}
     """
     one_of("on_reject", on_reject, ("raise", "keep"))
+    Rules(merge_at, review_at)
     options = Options(merge_at, review_at, on_reject, moment(as_of), undo)
     story = Story(extraction)
     with story.phase("validate"):
-        mentions = read(extraction)
+        mentions = read(story.source)
         story.reject(check(mentions))
     if on_reject == "raise" and story.rejected.height:
         raise RejectedRows(story.refused())
@@ -120,14 +122,19 @@ class _Ingestion:
         named, there = self._resolve(wanted.names)
         held = _held(wanted.uses, named)
         kept = mentions.join(held, on="row", how="anti", maintain_order="left")
-        uses = wanted.uses.join(held, on="row", how="anti").join(named.select("wish", "entity_id"), on="wish")
-        self._write_entities(named, uses, held, there)
-        self._remember(named, uses)
+        uses = wanted.uses.join(held, on="row", how="anti", maintain_order="left").join(
+            named.select("wish", "entity_id"), on="wish", maintain_order="left"
+        )
+        needed = _needed(named, uses, held)
+        # What only waiting mentions say of an entity that is there counts when they do.
+        new, known = (_spelled(needed, all_of) for all_of in (wanted.uses, uses))
+        self._write_entities(new.filter("new"), known.filter(~pl.col("new")), there, _attributes(uses))
+        self._remember(needed)
         enqueue(self.db, self.story, named, mentions.join(held, on="row"), undo=self.options.undo)
         self.story.outcome(held["row"], "review")
         if kept.height:
             self._write_connections(_placed(kept, uses))
-        self.story.ids = _ids(mentions, wanted.uses, named)
+        self.story.ids = _ids(mentions, wanted.uses, needed)
         return self.story.told(self.db)
 
     def _resolve(self, names: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -152,7 +159,9 @@ class _Ingestion:
                 [told.with_columns(pl.col("decision").cast(found.schema["decision"])), found], how="diagonal"
             )
         named = names.join(told, on="wish", how="left", maintain_order="left")
-        self.story.resolved = named.drop("wish", "lookup", "new", "founds", "fresh", strict=False)
+        self.story.resolved = named.drop(
+            "wish", "lookup", "new", "founds", "fresh", strict=False
+        ).with_columns(pl.col("evidence", "runners_up").fill_null([]))
         return named, there
 
     def _compare(self, names: pl.DataFrame, there: pl.DataFrame) -> pl.DataFrame:
@@ -174,29 +183,24 @@ class _Ingestion:
     # -- entities --
 
     def _write_entities(
-        self, named: pl.DataFrame, uses: pl.DataFrame, held: pl.DataFrame, there: pl.DataFrame
+        self, unknown: pl.DataFrame, known: pl.DataFrame, there: pl.DataFrame, attributes: pl.DataFrame
     ) -> None:
-        """Write what is new of entities: themselves, aliases, and attributes of restaurants."""
-        questions = named.join(held, on="wish", how="semi")["entity_id"]
-        needed = pl.concat([uses["entity_id"], questions]).unique()
-        sure = named.filter(pl.col("entity_id").is_in(needed.implode()) & (pl.col("decision") != "review"))
-        new = new_entities(sure.filter("new"), there)
-        attributes = _attributes(uses)
+        """Write what is new of entities: themselves, aliases, what is learnt of places, and attributes of restaurants."""
+        new = new_entities(unknown, there)
         if new.height:
             had = new.join(attributes, on="entity_id", how="left").with_columns(
                 pl.col("restaurant_attributes").fill_null([])
             )
             # Attributes first would do as well: a row may point at any row of its own batch.
             self.story.add("entities", self.db.insert(Entities, had, undo=self.options.undo))
-        known = there.filter(pl.col("entity_id").is_in(needed.implode()))
-        more = gained(sure.filter(~pl.col("new") & (pl.col("decision") == "merge")), known, attributes)
+        more = gained(known, there, attributes)
         if more.height:
-            self.story.add("aliases and attributes", self.db.upsert(Entities, more, undo=self.options.undo))
+            more = with_free_places(more, graph.placed(self.db, more["google_place_id"]))
+            self.story.add("known entities", self.db.upsert(Entities, more, undo=self.options.undo))
 
-    def _remember(self, named: pl.DataFrame, uses: pl.DataFrame) -> None:
-        """Remember what the names mean that were compared now, where that is an entity which is there."""
-        written = ~pl.col("new") | pl.col("entity_id").is_in(uses["entity_id"].unique().implode())
-        fresh = named.filter(pl.col("fresh") & (pl.col("decision") != "review") & written)
+    def _remember(self, needed: pl.DataFrame) -> None:
+        """Remember what the names mean that were compared now."""
+        fresh = needed.filter("fresh")
         if fresh.height:
             self.story.add("lookups", remember(self.db, fresh, undo=self.options.undo))
 
@@ -273,9 +277,25 @@ class _Ingestion:
 
 
 def _held(uses: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
-    """Find the rows that wait for a review: ``row`` and the ``wish`` that it is about, the first of several."""
-    open_ = named.filter(pl.col("decision") == "review").select("wish")
-    return uses.join(open_, on="wish", how="semi").group_by("row").agg(pl.col("wish").min()).sort("row")
+    """Find the rows that wait for a review: ``row`` and the ``wish`` that it is about, of several always the same one."""
+    open_ = named.filter(pl.col("decision") == "review").select("wish", "lookup")
+    order = pl.col("role").cast(pl.Enum(list(ROLES))).to_physical()
+    waiting = uses.join(open_, on="wish").sort("row", order, "lookup")
+    return waiting.unique("row", keep="first", maintain_order=True).select("row", "wish")
+
+
+def _needed(named: pl.DataFrame, uses: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
+    """Select the names whose entities are there, or are written now: what only waiting mentions name is not."""
+    questions = named.join(held, on="wish", how="semi")["entity_id"]
+    written = pl.concat([uses["entity_id"], questions]).unique()
+    there = ~pl.col("new") | pl.col("entity_id").is_in(written.implode())
+    return named.filter(there & (pl.col("decision") != "review"))
+
+
+def _spelled(needed: pl.DataFrame, uses: pl.DataFrame) -> pl.DataFrame:
+    """Repeat each name in all ways in which it is written."""
+    ways = uses.select("wish", "name").unique(maintain_order=True)
+    return needed.drop("name").join(ways, on="wish", maintain_order="left_right")
 
 
 def _attributes(uses: pl.DataFrame) -> pl.DataFrame:
@@ -309,19 +329,13 @@ def _filled(ids: pl.Series) -> pl.Series:
     return ids.scatter(missing, new_ids(len(missing))) if len(missing) else ids
 
 
-def _ids(mentions: pl.DataFrame, uses: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
-    """Map what each row called its restaurant and its food to their ids; null where that is for a review to say."""
-    found = named.select(
-        "wish", "type", "name", pl.when(pl.col("decision") != "review").then("entity_id").alias("entity_id")
-    )
+def _ids(mentions: pl.DataFrame, uses: pl.DataFrame, needed: pl.DataFrame) -> pl.DataFrame:
+    """Map what each row called its restaurant and its food to their ids; null where that is not known yet."""
     temp = mentions.select("row", restaurant="restaurant_temp_id", food="food_temp_id").unpivot(
         index="row", variable_name="role", value_name="temp_id"
     )
-    both = (
-        uses.filter(pl.col("role").is_in(["restaurant", "food"]))
-        .join(found, on="wish")
-        .join(temp, on=["row", "role"])
-    )
-    return both.select("row", "temp_id", "type", "name", "entity_id").sort(
+    called = uses.filter(pl.col("role").is_in(["restaurant", "food"])).join(temp, on=["row", "role"])
+    both = called.join(needed.select("wish", "entity_id"), on="wish", how="left")
+    return both.select("row", "temp_id", pl.col("role").alias("type"), "name", "entity_id").sort(
         "row", "type", descending=[False, True]
     )

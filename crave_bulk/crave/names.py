@@ -25,12 +25,16 @@ _MARKS = {
 }
 # Words that name a kind of place rather than this one; on their own they tell little.
 GENERIC = [
-    "and", "at", "bakery", "bar", "barbecue", "bistro", "brasserie", "brewery", "buffet", "by", "cafe",
-    "cantina", "chophouse", "co", "company", "cuisine", "deli", "diner", "dining", "eatery", "express",
-    "food", "grill", "grille", "house", "inc", "in", "inn", "kitchen", "llc", "lounge", "market", "no",
-    "of", "on", "original", "osteria", "pizzeria", "place", "pub", "restaurant", "ristorante", "room",
-    "saloon", "shop", "steakhouse", "sushi", "taqueria", "tavern", "trattoria", "del", "de", "di", "la",
-    "le", "les", "el", "los", "las", "il", "lo", "da", "du", "des", "a", "an", "chez",
+    "bakery", "bar", "barbecue", "bistro", "brasserie", "brewery", "buffet", "cafe", "cantina", "chophouse",
+    "co", "company", "cuisine", "deli", "diner", "dining", "eatery", "express", "food", "grill", "grille",
+    "house", "inc", "inn", "kitchen", "llc", "lounge", "market", "original", "osteria", "pizzeria", "place",
+    "pub", "restaurant", "ristorante", "room", "saloon", "shop", "steakhouse", "sushi", "taqueria",
+    "tavern", "trattoria",
+]  # fmt: skip
+# Articles and the like, which people leave out.
+SMALL = [
+    "a", "an", "and", "at", "by", "chez", "da", "de", "del", "des", "di", "du", "el", "il", "in", "la",
+    "las", "le", "les", "lo", "los", "no", "of", "on",
 ]  # fmt: skip
 # What the parts of one hotel are called: a bar and a lounge under one roof are two.
 OUTLETS = [

@@ -52,13 +52,20 @@ def enqueue(db: Database, story: Story, named: pl.DataFrame, held: pl.DataFrame,
     story.add("reviews", report)
     of_wish = asked.select("wish").with_columns(review_id=report.keys["review_id"])
     texts = pl.struct(*_MENTION).struct.json_encode()
-    attributes = pl.col("food_attributes").list.sort().list.join("|").alias("attributes")
     waiting = (
         held.with_columns(pl.col("created_at").dt.strftime(_MOMENT))
         .join(of_wish, on="wish")
-        .select("review_id", "source_id", "restaurant", "food", attributes, mention=texts)
+        .select(
+            "review_id",
+            "source_id",
+            "restaurant",
+            "food",
+            pl.col("food_attributes").list.sort(),
+            mention=texts,
+        )
     )
-    one = "md5(concat_ws('|', review_id, source_id, restaurant, food, attributes))::UUID::VARCHAR AS held_id"
+    of = "to_json([source_id, restaurant, food, food_attributes::VARCHAR])"
+    one = f"md5(concat_ws('|', review_id, {of}))::UUID::VARCHAR AS held_id"
     rows = query(f"SELECT {one}, review_id, mention FROM waiting", waiting=waiting)
     story.add("held mentions", db.upsert(HeldMentions, rows, undo=undo))
 

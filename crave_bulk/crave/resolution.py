@@ -11,7 +11,7 @@ from crave_bulk.crave.blocking import Side
 from crave_bulk.crave.decide import DECISION, TIERS, Rules, decide, only
 from crave_bulk.crave.ids import new_ids
 from crave_bulk.crave.index import Index
-from crave_bulk.crave.sides import checked, side, untyped
+from crave_bulk.crave.sides import PLACE_COLUMNS, checked, side, untyped
 from crave_bulk.crave.themselves import among_themselves
 from crave_bulk.errors import ContractError
 
@@ -74,7 +74,7 @@ def resolve(
     low = review_at if review_at is not None else min(merge_at, 0.70 if create else 0.40)
     rules = Rules(merge_at, low, create, candidates, tuple(tiers))
     asked = _asked(names)
-    index = against if isinstance(against, Index) else Index(against)
+    index = against if isinstance(against, Index) else Index(_as_far_as_asked(against, asked))
     left, lines = _once(side(asked))
     decided = among_themselves(left, decide(*_typed_alike(left, index.side), rules), rules)
     return _told(asked, lines, decided, index.known)
@@ -88,6 +88,16 @@ def _asked(names: Any) -> pl.DataFrame:
         except (TypeError, pl.exceptions.PolarsError) as error:
             raise ContractError(f"the names to resolve are no texts: {str(error).splitlines()[0]}") from error
     return checked(names, "the names to resolve", {"name": pl.String()}).drop("aliases", strict=False)
+
+
+def _as_far_as_asked(entities: Any, asked: pl.DataFrame) -> Any:
+    """Leave out what is known of the places of entities, but of no name: preparing it would be in vain."""
+    unknown = [n for n in PLACE_COLUMNS if n not in asked.columns or asked[n].null_count() == asked.height]
+    return (
+        entities.drop(unknown, strict=False)
+        if isinstance(entities, pl.DataFrame | pl.LazyFrame)
+        else entities
+    )
 
 
 def _typed_alike(left: Side, right: Side) -> tuple[Side, Side]:

@@ -13,7 +13,7 @@ from crave_bulk.crave.extraction import PLACE
 from crave_bulk.crave.ids import new_ids
 from crave_bulk.crave.ingestion import ingest
 from crave_bulk.crave.memory import remember
-from crave_bulk.crave.newcomers import new_entities, spellings
+from crave_bulk.crave.newcomers import gained, new_entities, spellings, with_free_places
 from crave_bulk.crave.queue import waiting
 from crave_bulk.crave.story import Ingested
 from crave_bulk.crave.tables import STATUSES, Entities, HeldMentions, Reviews
@@ -23,6 +23,8 @@ from crave_bulk.errors import ContractError
 _FACTS = pl.Struct(
     {name: pl.Float64() if name in ("latitude", "longitude") else pl.String() for name in PLACE}
 )
+
+_NO_ATTRIBUTES = pl.DataFrame(schema={"entity_id": pl.String, "restaurant_attributes": pl.List(pl.String)})
 
 
 def review(db: Database, *, status: str = "pending", limit: int | None = None) -> pl.DataFrame:
@@ -65,7 +67,11 @@ def review(db: Database, *, status: str = "pending", limit: int | None = None) -
 
 
 def accept(
-    db: Database, reviews: str | Sequence[str] | pl.Series, *, entity_id: str | None = None
+    db: Database,
+    reviews: str | Sequence[str] | pl.Series,
+    *,
+    entity_id: str | None = None,
+    as_of: dt.datetime | None = None,
 ) -> Ingested:
     """Say that names mean the entities that they are like; what waited for them is ingested.
 
@@ -73,6 +79,7 @@ def accept(
         db: the database.
         reviews: the ids of one or more reviews.
         entity_id: the entity that all of them mean, such as one of the runners-up; their candidates, if not given.
+        as_of: the moment from which the days of the metrics are counted; now, if not given.
 
     Returns:
         What became of the mentions that waited; one that waits for another name too is held again.
@@ -95,22 +102,30 @@ def accept(
         there = graph.entities(db, meant["entity_id"].unique())
         if missing := set(meant["entity_id"]) - set(there["entity_id"]):
             raise ContractError(f"there is no entity {missing.pop()!r}: choose one of the candidates")
-        aliases = meant.group_by("entity_id").agg(aliases="name")
-        known = there.select("entity_id", "name", "type", had="aliases").join(aliases, on="entity_id")
+        kinds = meant.join(there.select("entity_id", kind="type", called="name"), on="entity_id")
+        if (others := kinds.filter(pl.col("type") != pl.col("kind"))).height:
+            first = others.row(0, named=True)
+            raise ContractError(
+                f"review {first['review_id']} is of a {first['type']}: {first['called']!r} is a {first['kind']}"
+            )
         # A name that is another entity's as well would send every later mention to review: that is what memory is for.
-        gained = known.with_columns(aliases=pl.col("aliases").list.set_difference(pl.col("had")))
-        db.upsert(Entities, gained.drop("had"))
-        return _answered(db, meant, "accepted")
+        more = gained(_facts(meant), there, _NO_ATTRIBUTES)
+        if more.height:
+            db.upsert(Entities, with_free_places(more, graph.placed(db, more["google_place_id"])))
+        return _answered(db, meant, "accepted", as_of)
 
     return db.atomically(answer, turn=graph.TURN)
 
 
-def reject(db: Database, reviews: str | Sequence[str] | pl.Series) -> Ingested:
+def reject(
+    db: Database, reviews: str | Sequence[str] | pl.Series, *, as_of: dt.datetime | None = None
+) -> Ingested:
     """Say that names mean none of the entities that they are like: each becomes an entity, and what waited is ingested.
 
     Args:
         db: the database.
         reviews: the ids of one or more reviews.
+        as_of: the moment from which the days of the metrics are counted; now, if not given.
 
     Returns:
         What became of the mentions that waited; one that waits for another name too is held again.
@@ -129,14 +144,18 @@ def reject(db: Database, reviews: str | Sequence[str] | pl.Series) -> Ingested:
 
     def answer() -> Ingested:
         rows = _open(db, reviews)
-        facts = rows.select(pl.col("known").fill_null("{}").str.json_decode(_FACTS)).unnest("known")
-        named = rows.select("review_id", "lookup", "type", "name", founds=True).hstack(facts)
-        own = named.with_columns(entity_id=new_ids(named.height))
+        own = _facts(rows).with_columns(entity_id=new_ids(rows.height), founds=True)
         if own.height:
-            db.insert(Entities, new_entities(own, graph.named(db, spellings(own))))
-        return _answered(db, own, "rejected")
+            db.insert(Entities, new_entities(own, graph.named(db, spellings(own), own["google_place_id"])))
+        return _answered(db, own, "rejected", as_of)
 
     return db.atomically(answer, turn=graph.TURN)
+
+
+def _facts(rows: pl.DataFrame) -> pl.DataFrame:
+    """Read what reviews know of their places."""
+    facts = rows.select(pl.col("known").fill_null("{}").str.json_decode(_FACTS)).unnest("known")
+    return rows.select("review_id", "lookup", "type", "name", "entity_id").hstack(facts)
 
 
 def _open(db: Database, reviews: str | Sequence[str] | pl.Series) -> pl.DataFrame:
@@ -154,7 +173,7 @@ def _open(db: Database, reviews: str | Sequence[str] | pl.Series) -> pl.DataFram
     return rows
 
 
-def _answered(db: Database, meant: pl.DataFrame, status: str) -> Ingested:
+def _answered(db: Database, meant: pl.DataFrame, status: str, as_of: dt.datetime | None) -> Ingested:
     """Write an answer down, remember it, and ingest what waited for it."""
     sure = meant.with_columns(decision=pl.lit("alias"), confidence=1.0)
     remember(db, sure, undo=True)
@@ -164,4 +183,4 @@ def _answered(db: Database, meant: pl.DataFrame, status: str) -> Ingested:
     db.update(Reviews, told)
     mentions = waiting(db, meant["review_id"].to_list())
     db.delete(HeldMentions, mentions["held_id"])
-    return ingest(db, mentions.drop("held_id"), on_reject="keep")
+    return ingest(db, mentions.drop("held_id"), on_reject="keep", as_of=as_of)

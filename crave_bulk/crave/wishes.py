@@ -25,7 +25,7 @@ class Wishes:
     Attributes:
         names: ``wish`` (0, 1, …), ``type``, ``name``, the columns of places, and ``lookup``, all of these as one text: each
             different one once, in the first of its spellings.
-        uses: ``row``, ``role`` (a column of the extraction) and ``wish``.
+        uses: ``row``, ``role`` (a column of the extraction), ``wish``, and ``name`` as it is written there.
     """
 
     names: pl.DataFrame
@@ -58,18 +58,18 @@ def wishes(mentions: pl.DataFrame) -> Wishes:
         if role not in ("restaurant", "food")
     ]
     every = pl.concat([restaurants, foods, *listed], how="diagonal")
+    every = every.sort(pl.col("role") != "restaurant", "row", maintain_order=True)
     looked = every.with_columns(type=pl.col("role").replace_strict(ROLES)).with_columns(lookup=_lookup())
     names = looked.select("lookup", "type", "name", *PLACE).unique(
         "lookup", keep="first", maintain_order=True
     )
     names = names.with_row_index("wish")
-    uses = looked.select("row", "role", "lookup").join(
-        names.select("lookup", "wish"), on="lookup", how="left"
-    )
-    return Wishes(names, uses.select("row", "role", "wish"))
+    uses = looked.join(names.select("lookup", "wish"), on="lookup", how="left", maintain_order="left")
+    return Wishes(names, uses.select("row", "role", "wish", "name"))
 
 
 def _lookup() -> pl.Expr:
     """Write what is looked up as one text; what varies in writing one and the same thing is left out."""
-    facts = [pl.col(name).cast(pl.String).str.to_lowercase().fill_null("") for name in PLACE]
+    texts = [pl.col(name).cast(pl.String).str.to_lowercase().fill_null("") for name in PLACE]
+    facts = [text.str.replace_all("|", " ", literal=True) for text in texts]
     return pl.concat_str("type", simplified(pl.col("name")), *facts, separator="|").str.strip_chars_end("|")

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 if __name__ == "__main__":  # run as a script, the checkout is not where Python looks
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from crave_bulk.crave.confidence import features
+from crave_bulk.crave.confidence import features, steps
 from crave_bulk.crave.decide import candidates
 from crave_bulk.crave.sides import side
 from data.crave.generate import foods, guides, restaurants, rewrite, rewrite_names
+from data.crave.rewriting import Level
 
 Floats = NDArray[np.float64]
 
@@ -40,24 +41,30 @@ def lists(n: int) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
     Returns:
         Pairs of entities, and of names with the ``true_id`` of each.
     """
-    known = [_PLACES, _PLACES, ["city"], ["address", "city"], ["city", "phone"], []]
-    made = []
-    for seed, columns in enumerate(known, 1):
-        first, second = guides(n, 0.5 if columns else 0.9, seed)
-        made.append((first.select("entity_id", "name", *columns), second.select("true_id", "name", *columns)))
-    typed = guides(n, 0.5, 11, "typist")
-    made.append(
-        (typed[0].select("entity_id", "name", *_PLACES), typed[1].select("true_id", "name", *_PLACES))
-    )
+    made = [_guides(n, 0.5, 1, _PLACES), _guides(n, 0.3, 2, _PLACES), _guides(n, 0.5, 3, _PLACES, "typist")]
+    # Short lists of which most are in one only, as two guides of one city are.
+    made += [_guides(400, 0.3, seed, _PLACES) for seed in range(20, 30)]
+    some = [["city"], ["address", "city"], ["city", "phone"]]
+    made += [_guides(n, 0.5, seed, columns) for seed, columns in enumerate(some, 4)]
+    made.append(_guides(n, 0.9, 7, []))
     every = restaurants(2 * n, 12)
-    again = rewrite(every.tail(3 * n // 2), 12, evidence=True)
-    for columns in (_ALL, _ALL[3:5], ["city", *_ALL[3:5]], _ALL[5:]):
-        made.append(
-            (every.head(n).select("entity_id", "name", *columns), again.select("true_id", "name", *columns))
-        )
-    dishes = foods().select("entity_id", "name")
-    made.append((dishes.sample(fraction=0.7, seed=1), rewrite_names(dishes, 13)))
+    # Three in four of what people mention is known.
+    again = rewrite(every.slice(n // 4, n), 12, evidence=True)
+    for columns in (_ALL, _ALL[3:5], ["city", *_ALL[3:5]], _ALL[5:], ["aliases"], ["aliases", "city"]):
+        asked = again.select("true_id", "name", *(c for c in columns if c != "aliases"))
+        made.append((every.head(n).select("entity_id", "name", *columns), asked))
+    dishes = foods()
+    some = dishes.sample(fraction=0.7, seed=1)
+    made.append((some.drop("type", "aliases"), rewrite_names(dishes, 13)))
+    made.append((some.drop("type"), rewrite_names(dishes, 14)))
     return made
+
+
+def _guides(
+    n: int, overlap: float, seed: int, columns: list[str], level: Level = "guide"
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    first, second = guides(n, overlap, seed, level)
+    return first.select("entity_id", "name", *columns), second.select("true_id", "name", *columns)
 
 
 def choices(entities: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
@@ -83,7 +90,16 @@ def signs() -> Floats:
     Returns:
         One number a feature.
     """
-    ways = {"other": -1.0, "elsewhere": -1.0, "far": -1.0, "start": 0.0, "name alone": 0.0}
+    ways = {
+        "other": -1.0,
+        "elsewhere": -1.0,
+        "far": -1.0,
+        "part": -1.0,
+        "alias": -1.0,
+        "start": 0.0,
+        "name alone": 0.0,
+        "name and": 0.0,
+    }
     return np.array(
         [next((way for word, way in ways.items() if name.startswith(word)), 1.0) for name in features()]
     )
@@ -133,21 +149,38 @@ def _shares(
     return odds / mass[group], float(np.log(mass).sum() - utility @ y + 0.5 * (ridge * weights**2).sum())
 
 
+def values(found: pl.DataFrame, parts: dict[str, pl.Expr]) -> Floats:
+    """Work out numbers for each candidate.
+
+    Args:
+        found: The candidates.
+        parts: Name → expression.
+
+    Returns:
+        One line a candidate, one column an expression.
+    """
+    return found.select(part.cast(pl.Float64).alias(name) for name, part in parts.items()).to_numpy()
+
+
 def main(n: int = 3000) -> None:
-    """Fit the weights and print them.
+    """Fit the weights and the curve, and print them.
 
     Args:
         n: How many restaurants each list has.
     """
-    found = [choices(*pair) for pair in lists(n)]
-    x = np.vstack(
-        [part.select(e.cast(pl.Float64).alias(k) for k, e in features().items()).to_numpy() for part in found]
-    )
-    y = np.concatenate([part["true"].to_numpy() for part in found]).astype(np.float64)
-    who = pl.concat([part.select(at=pl.lit(i), left="left") for i, part in enumerate(found)])
-    group = who.select(pl.struct("at", "left").rank("dense") - 1).to_series().cast(pl.Int64).to_numpy()
-    for name, weight in zip(features(), fit(x, y, group, signs()), strict=True):
-        print(f'    "{name}": {weight:.2f},')
+    each = [choices(*pair) for pair in lists(n)]
+    found = pl.concat([part.with_columns(at=pl.lit(i)) for i, part in enumerate(each)])
+    y = found["true"].to_numpy().astype(np.float64)
+    group = found.select(pl.struct("at", "left").rank("dense") - 1).to_series().cast(pl.Int64).to_numpy()
+    x = values(found, features())
+    weights = fit(x, y, group, signs())
+    curve = steps(pl.lit(pl.Series(x @ weights)))
+    slopes = fit(values(found, curve), y, group, np.array([0.0] + [1.0] * (len(curve) - 1)))
+    for title, names, fitted in (("WEIGHTS", features(), weights), ("CURVE", curve, slopes)):
+        print(f"{title}: dict[str, float] = {{")
+        for name, weight in zip(names, fitted, strict=True):
+            print(f'    "{name}": {weight:.2f},')
+        print("}")
 
 
 if __name__ == "__main__":
