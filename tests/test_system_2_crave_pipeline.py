@@ -159,7 +159,9 @@ LIKE = [
     "GolnenDragon Palace",
     "Golden Dragons",
     "The Dragon Palace",
-    "Golden Garden",
+    "Silver Dragon Palace",
+    "Golden Phoenix Palace",
+    "Green Dragon Place",
 ]
 
 
