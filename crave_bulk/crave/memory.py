@@ -22,9 +22,11 @@ def remembered(db: Database, names: pl.DataFrame) -> tuple[pl.DataFrame, pl.Data
         names: with their ``lookup``.
 
     Returns:
-        ``lookup``, ``entity_id``, ``decision`` and ``confidence`` of those; and their entities.
+        ``lookup``, ``entity_id``, ``decision`` and ``confidence`` of those; and their entities. A name that created its entity
+        has it exactly.
     """
     known = db.read(Lookups, where={"lookup__in": names["lookup"]}).drop("created_at")
+    known = known.with_columns(pl.col("decision").replace("create", "exact"))
     there = entities(db, known["entity_id"].unique())
     return known.join(there, on="entity_id", how="semi"), there  # an entity may have been deleted
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import polars as pl
 
 import crave_bulk as cb
+from crave_bulk import crave
 from crave_bulk.examples import Foods
 
 
@@ -49,6 +52,27 @@ def calls(frame: pl.DataFrame) -> None:
             Foods, where={"food_id__gt": 3}, columns=["name"], order_by=["-name"], limit=3
         )
         print(frames, numbers, back, ddl, results, changes, stopped, report.batch_id, report.plot())
+        food_discovery(db, frame)
     with cb.embedded_postgres("pgdata") as url:
         name: str = url
         print(name)
+
+
+def food_discovery(db: cb.Database, frame: pl.DataFrame) -> None:
+    """Use every function of food discovery as its types say."""
+    day = dt.datetime(2026, 5, 1, tzinfo=dt.UTC)
+    db.create(*crave.TABLES)
+    report: crave.Ingested = crave.ingest(db, frame, merge_at=0.9, review_at=0.6, on_reject="keep", as_of=day)
+    report = db.atomically(lambda: crave.ingest(db, frame.lazy(), undo=False), turn="loading")
+    parts: dict[str, cb.Report] = report.reports
+    frames: list[pl.DataFrame] = [report.resolved, report.ids, crave.review(db, status="accepted", limit=3)]
+    frames.append(crave.resolve(["Palm"], frame, create=False, candidates=2, tiers=["exact", "alias"]))
+    frames.append(crave.resolve(frame, crave.Index(frame), merge_at=0.8, review_at=None))
+    report = crave.accept(db, frames[2]["review_id"], entity_id="a")
+    report = crave.reject(db, ["a", "b"])
+    done: cb.Report = crave.assign_attributes(db, frame["entity_id"], ["a"], on_reject="keep")
+    done = crave.remove_attributes(db, ["a"], ["b"], undo=False)
+    merged: crave.Merged = crave.merge_entities(db, "a", "b", as_of=day)
+    done = merged.undo(force=True)
+    with db.transaction(turn="loading"):
+        print(parts, frames, done, merged.counts, report.undo())
