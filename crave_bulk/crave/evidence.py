@@ -96,8 +96,10 @@ SELECT "left", "right",
         WHEN same_street AND house <> house_2 THEN -0.5
         WHEN same_street OR (house = house_2 AND 2 * met >= greatest(len(ways), len(ways_2))) THEN 0.5
         ELSE -1 END AS address,
-    CASE WHEN contains(city, city_2) OR contains(city_2, city) THEN 1
-        WHEN jaro_winkler_similarity(city, city_2) > 0.92 THEN 1 WHEN city <> city_2 THEN -1 ELSE 0 END AS city,
+    CASE WHEN contains(' ' || city || ' ', ' ' || city_2 || ' ') THEN 1
+        WHEN contains(' ' || city_2 || ' ', ' ' || city || ' ') THEN 1
+        WHEN jaro_winkler_similarity(city, city_2) > 0.92 AND NOT regexp_matches(city, '[0-9]') THEN 1
+        WHEN city <> city_2 THEN -1 ELSE 0 END AS city,
     CASE WHEN km < 0.25 THEN 1 WHEN km < 1 THEN 0.5 WHEN km < 5 THEN -0.5 WHEN km >= 5 THEN -1 ELSE 0 END AS near,
     coalesce(with_phone, 1) AS with_phone, coalesce(in_house, 1) AS in_house
 FROM told

@@ -68,7 +68,8 @@ class Index:
 
 def _entities(frame: Any) -> pl.DataFrame:
     """Check the entities."""
-    entities = checked(frame, "the entities", {"entity_id": None, "name": pl.String()})
+    columns: dict[str, pl.DataType | None] = {"entity_id": None, "name": pl.String()}
+    entities = checked(frame, "the entities", columns, {"aliases": pl.List(pl.String)})
     if entities["entity_id"].null_count():
         raise ContractError(f"{entities['entity_id'].null_count():,} of the entities have no entity_id")
     return entities

@@ -35,7 +35,8 @@ def resolve(
     no entity are resolved against each other, and two entities are never taken for one.
 
     Args:
-        names: a frame with ``name`` and, where known, ``type`` and the columns of places; or a list of names.
+        names: a frame with ``name`` and, where known, ``type`` and the columns of places; or a list of names. Where some types
+            are known, names and entities without one have a type of their own.
         against: a frame of entities with ``entity_id`` and ``name`` and, where known, ``type``, ``aliases`` (lists) and the
             columns of places; or an `Index` of them; None where there are none yet.
         merge_at: the confidence, from 0 to 1, from which a name is taken for the entity.
@@ -87,7 +88,7 @@ def _asked(names: Any) -> pl.DataFrame:
             names = pl.DataFrame({"name": pl.Series(names, dtype=pl.String)})
         except (TypeError, pl.exceptions.PolarsError) as error:
             raise ContractError(f"the names to resolve are no texts: {str(error).splitlines()[0]}") from error
-    return checked(names, "the names to resolve", {"name": pl.String()}).drop("aliases", strict=False)
+    return checked(names, "the names to resolve", {"name": pl.String()})
 
 
 def _as_far_as_asked(entities: Any, asked: pl.DataFrame) -> Any:

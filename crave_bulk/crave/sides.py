@@ -19,17 +19,18 @@ PLACE_COLUMNS: dict[str, pl.DataType] = {
     "latitude": pl.Float64(),
     "longitude": pl.Float64(),
 }
-_KNOWN = {"type": pl.String(), **PLACE_COLUMNS, "aliases": pl.List(pl.String)}
 
 
-def checked(frame: Any, what: str, of: dict[str, pl.DataType | None]) -> pl.DataFrame:
+def checked(
+    frame: Any, what: str, of: dict[str, pl.DataType | None], more: dict[str, pl.DataType] | None = None
+) -> pl.DataFrame:
     """Select what counts of a frame, and check it.
 
     Args:
         frame: a frame of Polars.
         what: what it holds, for the message.
-        of: the columns that it must have, with their types, or None where any will do. It may have ``aliases``, ``type`` and
-            the `PLACE_COLUMNS`; every other is left out.
+        of: the columns that it must have, with their types, or None where any will do.
+        more: those that it may have, beside ``type`` and the `PLACE_COLUMNS`; every other is left out.
 
     Returns:
         The columns, cast.
@@ -39,11 +40,13 @@ def checked(frame: Any, what: str, of: dict[str, pl.DataType | None]) -> pl.Data
     """
     frame = frame.collect() if isinstance(frame, pl.LazyFrame) else frame
     if not isinstance(frame, pl.DataFrame):
-        raise ContractError(f"{what} are a {type(frame).__name__}: pass a Polars frame with a column 'name'")
+        kind = f"{type(frame).__module__}.{type(frame).__qualname__}"
+        raise ContractError(f"{what} are a {kind}: pass a Polars frame with a column 'name'")
     for name in of:
         if name not in frame.columns:
             raise ContractError(f"{what} have no column {name!r}: they have {frame.columns}")
-    wanted = {**of, **{name: dtype for name, dtype in _KNOWN.items() if name in frame.columns}}
+    known = {**(more or {}), "type": pl.String(), **PLACE_COLUMNS}
+    wanted = {**of, **{name: dtype for name, dtype in known.items() if name in frame.columns}}
     try:
         return frame.select(pl.col(n) if t is None else pl.col(n).cast(t) for n, t in wanted.items())
     except pl.exceptions.PolarsError as error:
