@@ -16,6 +16,7 @@ TIERS = ("exact", "alias", "fuzzy")
 _ALIAS_OF_A_NAME = 0.05  # of its odds, that an alias has where another entity has it as its name
 _LIKE_A_NAME = 0.05  # the same for an entity whose name is only like it
 DECISION = pl.Enum(["exact", "alias", "merge", "review", "create", "none"])
+_WORTH_NAMING = 0.001  # the confidence of a runner-up
 _ELSEWHERE_AT_MOST = (
     2.0  # odds of all candidates in other cities together: they are for look-ups, and no question
 )
@@ -169,8 +170,9 @@ def _rated(found: pl.DataFrame) -> pl.DataFrame:
         pl.when("elsewhere").then(pl.col("odds") * (_ELSEWHERE_AT_MOST / far).clip(0, 1)).otherwise("odds")
     )
     total = pl.col("odds").sum().over("left")
+    # Rounded, as the last digits of a sum depend on the order of adding up.
     rated = found.with_columns(odds=bounded).with_columns(
-        confidence=pl.col("odds") / (1 + total), some=total / (1 + total)
+        confidence=(pl.col("odds") / (1 + total)).round(6), some=(total / (1 + total)).round(6)
     )
     ordered = rated.sort("left", "confidence", "right", descending=[False, True, False])
     return ordered.with_columns(rank=pl.int_range(pl.len()).over("left"))
@@ -185,7 +187,8 @@ def _decision(rules: Rules) -> pl.Expr:
 
 def _rivals(rated: pl.DataFrame, told: pl.DataFrame, candidates: int) -> pl.DataFrame:
     """List the candidates that were not chosen."""
-    few = rated.filter(pl.col("rank") < candidates).join(told.select("left", chosen="right"), on="left")
+    worth = (pl.col("rank") < candidates) & (pl.col("confidence") >= _WORTH_NAMING)
+    few = rated.filter(worth).join(told.select("left", chosen="right"), on="left")
     rest = few.filter(pl.col("right").ne_missing(pl.col("chosen")))
     return rest.group_by("left", maintain_order=True).agg(rivals=pl.struct("right", "confidence"))
 

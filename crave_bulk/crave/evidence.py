@@ -106,10 +106,19 @@ FROM told
 """
 
 
-_NOTHING = {
+_NAME = {
     "name": 0.0, "same": False, "covered": 0.0, "shared": 0.0, "other_outlet": False, "one_outlet": False,
     "alias": False,
 }  # fmt: skip
+_PLACE = {
+    "place": 0.0,
+    "phone": 0.0,
+    "address": 0.0,
+    "city": 0.0,
+    "near": 0.0,
+    "with_phone": 1,
+    "in_house": 1,
+}
 
 
 def compare(left: Side, right: Side, pairs: pl.DataFrame) -> pl.DataFrame:
@@ -129,8 +138,7 @@ def compare(left: Side, right: Side, pairs: pl.DataFrame) -> pl.DataFrame:
         the house, on the side where more do.
     """
     if not pairs.height:
-        nothing = pairs.with_columns(pl.lit(value).alias(name) for name, value in _NOTHING.items())
-        return nothing.join(_places(left, right, pairs), on=["left", "right"])
+        return pairs.with_columns(pl.lit(value).alias(name) for name, value in (_NAME | _PLACE).items())
     lines = _lines(left, right, pairs)
     named = lines.join(_words_in_common(left, right, lines), on="pair", how="left").with_columns(
         pl.col("common", "covered", "shared", "whole").fill_null(0),
@@ -156,7 +164,7 @@ def compare(left: Side, right: Side, pairs: pl.DataFrame) -> pl.DataFrame:
     rated = rated.with_columns(pl.col("name", "covered", "shared").round(6))
     order = ["name", "covered", "same", "shared", "alias", "one_outlet"]
     best = rated.sort(order, descending=[True] * 4 + [False] * 2).unique(pair, keep="first")
-    found = best.select(*pair, *_NOTHING)
+    found = best.select(*pair, *_NAME)
     return found.join(_places(left, right, pairs), on=pair)
 
 
@@ -187,10 +195,15 @@ def compare_places(left: Side, right: Side, same: pl.DataFrame) -> pl.DataFrame:
 
 
 def _places(left: Side, right: Side, pairs: pl.DataFrame) -> pl.DataFrame:
+    if not pairs.height:
+        return pairs.with_columns(pl.lit(value).alias(name) for name, value in _PLACE.items())
     lefts = left.rows.filter(pl.col("id").is_in(pairs["left"].unique().implode()))
     rights = right.rows.filter(pl.col("id").is_in(pairs["right"].unique().implode()))
     found = query(_PLACES, pairs=pairs, lefts=lefts, rights=rights)
-    return found.with_columns(pl.col("place", "phone", "address", "city", "near").cast(pl.Float64))
+    # What is there must not depend on whether there were pairs.
+    return found.with_columns(
+        pl.col(n).cast(pl.Float64 if type(v) is float else pl.Int32) for n, v in _PLACE.items()
+    )
 
 
 def _lines(left: Side, right: Side, pairs: pl.DataFrame) -> pl.DataFrame:

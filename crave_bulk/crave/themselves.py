@@ -23,7 +23,10 @@ def among_themselves(left: Side, decided: pl.DataFrame, rules: Rules) -> pl.Data
     Returns:
         `decided` with ``founder``: the row whose new entity it is or may be, itself where it founds one, else null.
     """
+    founding = pl.when(pl.col("decision") == "create").then("left")
     new = decided.filter(pl.col("decision") == "create")["left"]
+    if new.len() < 2:
+        return decided.with_columns(founder=founding)
     some = only(left, new)
     earlier = _earlier(candidates(some, some, rules.tiers))
     founders = new.filter(~new.is_in(earlier["left"].implode()))
@@ -42,7 +45,6 @@ def among_themselves(left: Side, decided: pl.DataFrame, rules: Rules) -> pl.Data
         founder="right", right=pl.lit(None, pl.UInt32), rivals=pl.lit(None, decided.schema["rivals"])
     )
     rest = decided.join(joined, on="left", how="anti")
-    founding = pl.when(pl.col("decision") == "create").then("left")
     return pl.concat([rest.with_columns(founder=founding), found]).sort("left")
 
 
