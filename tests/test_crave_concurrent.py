@@ -84,8 +84,6 @@ def alone() -> Any:
 def test_writers_at_once_come_to_what_one_writer_does(
     url: str, alone: Any, workers: str, request: Any
 ) -> None:
-    if workers == "processes" and "postgres15" in request.node.name:
-        pytest.skip("what processes meet there is what they meet on a newer server")
     with cb.connect(url) as db:
         db.create(*crave.TABLES)
         counts = all_at_once(request.getfixturevalue(workers), url)
