@@ -69,8 +69,8 @@ CURVE: dict[str, float] = {
     "from 4": 0.56,
     "from 7": 0.63,
 }
-# The bar and the lounge of one hotel agree in all but one word, and are two nearly always: no sum makes them one.
-_OUTLETS_AT_MOST = 2.4
+# The bar and the lounge of one hotel agree in all but one word. Where all else speaks for it, half of such are one.
+_OUTLETS_AT_MOST = 1.0
 
 
 def features() -> dict[str, pl.Expr]:
