@@ -11,7 +11,7 @@ from __future__ import annotations
 import polars as pl
 
 from crave_bulk.crave.blocking import Side
-from crave_bulk.crave.names import GENERIC, OUTLETS, SMALL, skeleton, word
+from crave_bulk.crave.names import GENERIC, OUTLETS, SMALL, skeleton, word, words
 from crave_bulk.engine import query
 
 _NAMES_OF_EACH = 2  # of the names of an entity, those that are most alike are compared word by word
@@ -242,8 +242,7 @@ def _words_in_common(left: Side, right: Side, lines: pl.DataFrame) -> pl.DataFra
 
 def _words(side: Side, lines: pl.Series) -> pl.DataFrame:
     names = side.names.with_row_index("line").filter(pl.col("line").is_in(lines.unique().implode()))
-    split = names.select("line", word=pl.col("simple").str.split(" ")).explode("word")
-    told = split.with_columns(word(pl.col("word"))).filter(pl.col("word") != "and")
+    told = names.select("line", word=words(pl.col("simple"))).explode("word").filter(pl.col("word") != "and")
     place = pl.int_range(pl.len(), dtype=pl.UInt32).over("line")
     return told.with_columns(
         place=place,

@@ -116,10 +116,11 @@ def words(simple: pl.Expr) -> pl.Expr:
         The words, in order.
 
     Example:
-        >>> pl.select(words(pl.lit("joes delicatessen and bbq"))).item().to_list()
-        ['joe', 'deli', 'and', 'barbecue']
+        >>> pl.select(words(pl.lit("joes delicatessen and steak house"))).item().to_list()
+        ['joe', 'deli', 'and', 'steakhouse']
     """
-    return simple.str.split(" ").list.eval(word(pl.element()))
+    whole = simple.str.replace_all(r"\b(steak|chop|coffee|smoke|ale|road) house\b", "${1}house")
+    return whole.str.split(" ").list.eval(word(pl.element()))
 
 
 def word(text: pl.Expr) -> pl.Expr:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 
 from crave_bulk.crave.blocking import Side
@@ -27,18 +29,19 @@ def among_themselves(left: Side, decided: pl.DataFrame, rules: Rules) -> pl.Data
     new = decided.filter(pl.col("decision") == "create")["left"]
     if new.len() < 2:
         return decided.with_columns(founder=founding)
-    some = only(left, new)
+    some = _less_crowded(only(left, new))
     earlier = _earlier(candidates(some, some, rules.tiers))
-    founders = new.filter(~new.is_in(earlier["left"].implode()))
+    alone = new.filter(~new.is_in(earlier["left"].implode()))
+    settled = alone.to_frame("right").with_columns(founder="right")
     joined = decided.clear()
     while earlier.height:
         waiting = earlier.filter(pl.col("right").is_in(earlier["left"].implode()))["left"].implode()
         ready = earlier.filter(~pl.col("left").is_in(waiting))
-        of = only(some, ready["left"].unique())
-        met = chosen(ready.filter(pl.col("right").is_in(founders.implode())), rules, of)
-        alone = pl.col("decision") == "create"
-        joined = pl.concat([joined, met.filter(~alone)])
-        founders = pl.concat([founders, met.filter(alone)["left"]])
+        met = chosen(_founders(ready, settled), rules, of=only(some, ready["left"].unique()))
+        means = pl.when(pl.col("decision") == "create").then("left").otherwise("right")
+        sure = met.filter(pl.col("decision") != "review").select(right="left", founder=means)
+        settled = pl.concat([settled, sure])
+        joined = pl.concat([joined, met.filter(pl.col("decision") != "create")])
         earlier = earlier.filter(pl.col("left").is_in(waiting))
     # Rivals and candidates of these are rows of the batch, and no entities.
     found = joined.with_columns(
@@ -46,6 +49,18 @@ def among_themselves(left: Side, decided: pl.DataFrame, rules: Rules) -> pl.Data
     )
     rest = decided.join(joined, on="left", how="anti")
     return pl.concat([rest.with_columns(founder=founding), found]).sort("left")
+
+
+def _less_crowded(side: Side) -> Side:
+    """Take one off who shares a telephone or a house: it may be the same, which is the question."""
+    fewer = (pl.col("phones", "houses").cast(pl.Int64) - 1).clip(1)
+    return replace(side, rows=side.rows.with_columns(fewer))
+
+
+def _founders(ready: pl.DataFrame, settled: pl.DataFrame) -> pl.DataFrame:
+    """Take each earlier row for the entity that it means: a name that is like any of an entity's is like the entity."""
+    meant = ready.join(settled, on="right").with_columns(right="founder").drop("founder")
+    return meant.sort("odds", descending=True).unique(["left", "right"], keep="first")
 
 
 def _earlier(found: pl.DataFrame) -> pl.DataFrame:
