@@ -110,6 +110,7 @@ _NAME = {
     "name": 0.0, "same": False, "covered": 0.0, "shared": 0.0, "other_outlet": False, "one_outlet": False,
     "alias": False,
 }  # fmt: skip
+_KNOWN = ["place_id", "phone", "street", "city", "latitude"]
 _PLACE = {
     "place": 0.0,
     "phone": 0.0,
@@ -195,7 +196,8 @@ def compare_places(left: Side, right: Side, same: pl.DataFrame) -> pl.DataFrame:
 
 
 def _places(left: Side, right: Side, pairs: pl.DataFrame) -> pl.DataFrame:
-    if not pairs.height:
+    known = left.rows.select(pl.any_horizontal(pl.col(_KNOWN).is_not_null().any())).item()
+    if not (pairs.height and known):
         return pairs.with_columns(pl.lit(value).alias(name) for name, value in _PLACE.items())
     lefts = left.rows.filter(pl.col("id").is_in(pairs["left"].unique().implode()))
     rights = right.rows.filter(pl.col("id").is_in(pairs["right"].unique().implode()))
