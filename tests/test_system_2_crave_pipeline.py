@@ -389,7 +389,7 @@ def test_rows_that_are_no_mentions(crave: cb.Database) -> None:
 
 def test_days_are_counted_from_a_moment_with_a_time_zone(crave: cb.Database) -> None:
     frame = pl.from_dicts([said("Palm", "pie", "a", days=1)])
-    with pytest.raises(cb.ContractError, match="as_of=.* has no time zone"):
+    with pytest.raises(cb.ContractError, match="as_of has no time zone"):
         ingest(crave, frame, as_of=NOW.replace(tzinfo=None))
     ingest(crave, frame, as_of=NOW.astimezone(dt.timezone(dt.timedelta(hours=5))))
     assert metric(crave, "activity_level") == "trending"

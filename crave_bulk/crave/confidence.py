@@ -71,6 +71,7 @@ CURVE: dict[str, float] = {
 }
 # The bar and the lounge of one hotel agree in all but one word. Where all else speaks for it, half of such are one.
 _OUTLETS_AT_MOST = 1.0
+_ID_ALONE_AT_MOST = 4.0  # odds of two whose names have nothing in common
 
 
 def features() -> dict[str, pl.Expr]:
@@ -173,7 +174,9 @@ def odds(compared: pl.DataFrame) -> pl.DataFrame:
     weighed = compared.with_columns(odds=total)
     bent = pl.sum_horizontal(CURVE[name] * part for name, part in steps(pl.col("odds")).items())
     told = weighed.with_columns(odds=bent.clip(-30, 30).exp())
-    most = pl.when("other_outlet").then(_OUTLETS_AT_MOST)
+    # A place id that was copied wrongly names another restaurant: where only it says so, somebody should look.
+    nothing_else = (pl.col("name") < 0.3) & (pl.max_horizontal("phone", "address") < 1)
+    most = pl.when("other_outlet").then(_OUTLETS_AT_MOST).when(nothing_else).then(_ID_ALONE_AT_MOST)
     elsewhere = (pl.col("city") == -1) & ~_agrees()
     return told.with_columns(odds=pl.min_horizontal("odds", most), elsewhere=elsewhere)
 
