@@ -189,7 +189,7 @@ class _Merge:
         if moving.height:
             self.reports.append(self.db.update(Mentions, moving))
         after = kept.with_columns(connection_id="stays")
-        return after, {"mentions": moving.height + repeated.height, "repeated": repeated.height}
+        return after, {"mentions": both.filter("moves").height, "repeated": repeated.height}
 
     def _rewrite(self, touched: pl.DataFrame, mentions: pl.DataFrame) -> None:
         """Write what the connections that stay come to; figures that rest on no mentions are put together."""
