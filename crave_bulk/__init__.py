@@ -34,6 +34,7 @@ from crave_bulk.errors import (
     TableNotFound,
     TimedOut,
     UndoRefused,
+    Unreadable,
 )
 from crave_bulk.operations import Operation, Result
 from crave_bulk.plan import Plan
@@ -63,6 +64,7 @@ __all__ = [
     "TableNotFound",
     "TimedOut",
     "UndoRefused",
+    "Unreadable",
     "connect",
     "crave",
     "embedded_postgres",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -16,7 +16,8 @@ import polars as pl
 from crave_bulk.backends.base import Backend
 from crave_bulk.backends.codec import Codec, inner_dtype
 from crave_bulk.errors import ContractError
-from crave_bulk.scalar import many, to_scalar, to_series
+from crave_bulk.scalar import kind_of, many, to_scalar, to_scalars, to_series
+from crave_bulk.sql import chain
 from crave_bulk.table import Column, FieldOptions
 
 EQUALITY = ("=", "<>", "IS DISTINCT FROM", "IS NOT DISTINCT FROM")
@@ -131,8 +132,11 @@ class Comparer:
         Raises:
             ContractError: the value is none of the operand's dtype, or the dtype has no order.
         """
+        left = self._as_given(left, [value])
         form = self.form(left, operator)
-        return f"{form.format(left.sql)} {operator} {form.format(self.constant(left, operator, value))}"
+        constant = form.format(self.constant(left, operator, value))
+        test = self.backend.spelling.compare(form.format(left.sql), operator, constant)
+        return _if_ordered(test, operator, left)
 
     def compare_two(self, left: Operand, operator: str, right: Operand) -> str:
         """Compare two expressions of one stored form.
@@ -149,7 +153,8 @@ class Comparer:
             ContractError: the dtype has no order.
         """
         form, other = self.form(left, operator), self.form(right, operator)
-        return f"{form.format(left.sql)} {operator} {other.format(right.sql)}"
+        test = self.backend.spelling.compare(form.format(left.sql), operator, other.format(right.sql))
+        return _if_ordered(test, operator, left, right)
 
     def form(self, operand: Operand, operator: str) -> str:
         """Choose the SQL template in which an operator is exact.
@@ -209,6 +214,17 @@ class Comparer:
         except (ValueError, pl.exceptions.PolarsError) as error:
             raise refused(operand.column, lookup, value, str(error)) from error
 
+    def _as_given(self, operand: Operand, values: Sequence[Any]) -> Operand:
+        """Take a column without a type for one of the kind of the values, which are compared as SQLite does."""
+        if not operand.column.untyped:
+            return operand
+        kinds = {kind_of(value) for value in values}
+        numbers = kinds == {pl.Int64(), pl.Float64()}
+        dtype = pl.Float64() if numbers else kinds.pop() if len(kinds) == 1 else None
+        column = replace(operand.column, dtype=dtype or pl.String())
+        codec = self.backend.codec(column)
+        return Operand(operand.sql, column, replace(codec, compare="+{0}") if dtype else codec)
+
     def _wired(self, operand: Operand, series: pl.Series) -> pl.Series:
         frame = pl.DataFrame({"v": series})
         for refusal in operand.codec.refusals:
@@ -240,27 +256,22 @@ class Comparer:
         if not present:
             return "false", nulls
         if column.dtype.is_nested():
-            return " OR ".join(self.compare(operand, "=", item) for item in present), nulls
+            return chain([self.compare(operand, "=", item) for item in present], "OR"), nulls
+        operand = self._as_given(operand, present)
         series = self._series(operand, lookup, present)
         item, table, bound = self.backend.many(series)
         form = operand.codec.compare
         source = table.format(self.parameters.bind(bound))
-        return (
-            f"{form.format(operand.sql)} IN (SELECT {form.format(operand.codec.stage.format(item))} FROM {source})",
-            nulls,
-        )
+        chosen = f"SELECT {form.format(operand.codec.stage.format(item))} FROM {source}"
+        return self.backend.spelling.among(form.format(operand.sql), chosen), nulls
 
     def _series(self, operand: Operand, lookup: str, values: Sequence[Any]) -> pl.Series:
-        plain = []
-        for value in values:
-            try:
-                plain.append(to_scalar(value, operand.column.dtype))
-            except ValueError as error:
-                raise refused(operand.column, lookup, value, str(error)) from error
         try:
+            plain = to_scalars(values, operand.column.dtype)
             return self._wired(operand, pl.Series("v", plain, dtype=operand.column.dtype, strict=True))
         except (ValueError, TypeError, OverflowError, pl.exceptions.PolarsError) as error:
-            raise refused(operand.column, lookup, values, str(error)) from error
+            wrong, why = _first_wrong(values, operand.column.dtype) or (values, str(error))
+            raise refused(operand.column, lookup, wrong, why) from error
 
     def text(self, operand: Operand, lookup: str, value: Any) -> str:
         """Test a text for what it contains, begins or ends with; a list for an element.
@@ -317,6 +328,24 @@ class Comparer:
         element = synthetic(self.backend, inner, "", column.name)
         mark = self.constant(element, "contains", value)
         return self.backend.phrases.element.format(codec.read.format(operand.sql), mark)
+
+
+def _first_wrong(values: Sequence[Any], dtype: pl.DataType) -> tuple[Any, str] | None:
+    """Find the first value that is none of a dtype, and why."""
+    for value in values:
+        try:
+            to_scalar(value, dtype)
+        except ValueError as error:
+            return value, str(error)
+    return None
+
+
+def _if_ordered(test: str, operator: str, *operands: Operand) -> str:
+    """Let an operator that asks for an order be false of a value that has none among those of a frame."""
+    guards = (
+        [] if operator in EQUALITY else [o.codec.ordered.format(o.sql) for o in operands if o.codec.ordered]
+    )
+    return f"({' AND '.join([test, *guards])})" if guards else test
 
 
 def refused(column: Column, lookup: str, value: Any, why: str) -> ContractError:

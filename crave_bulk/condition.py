@@ -108,7 +108,7 @@ class _Reader:
 
     def __init__(self, comparer: Comparer, table: str, columns: Mapping[str, Operand]) -> None:
         self.comparer, self.table, self.columns = comparer, table, columns
-        self.backend = comparer.backend
+        self.backend, self.spelling = comparer.backend, comparer.backend.spelling
 
     def condition(self, node: exp.Expr) -> str:
         """Write a boolean expression."""
@@ -119,7 +119,8 @@ class _Reader:
             raise _NotAllowed(f"{term.value!r} is not true or false: compare it with a column")
         if not isinstance(term.column.dtype, pl.Boolean):
             raise _NotAllowed(f"{term.column.name!r} ({term.column.dtype}) is not true or false: compare it")
-        return term.sql
+        # On SQLite any number but 0 would be true.
+        return f"({term.sql} = true)" if term.codec.readable and isinstance(node, exp.Column) else term.sql
 
     def term(self, node: exp.Expr) -> _Term:
         """Read any expression."""
@@ -196,7 +197,7 @@ class _Reader:
             # A minus would round a Decimal to 28 digits.
             return _Constant(value.copy_negate() if isinstance(value, Decimal) else -value)
         number = self.number(term)
-        return Operand(f"(- {number.sql})", number.column, number.codec)
+        return Operand(f"({self.spelling.op('-')} {number.sql})", number.column, number.codec)
 
     # -- boolean expressions --
 
@@ -244,6 +245,8 @@ class _Reader:
         if isinstance(right, exp.Null):
             return self.boolean(f"{operand.sql} IS NULL")
         if isinstance(right, exp.Boolean) and isinstance(operand.column.dtype, pl.Boolean):
+            if operand.codec.readable:  # on SQLite any number but 0 would be true
+                return self.boolean(f"coalesce({operand.sql} = {'true' if right.this else 'false'}, false)")
             return self.boolean(f"{operand.sql} IS {'TRUE' if right.this else 'FALSE'}")
         raise _NotAllowed("IS is for NULL, and for TRUE or FALSE of a boolean")
 
@@ -288,9 +291,14 @@ class _Reader:
         real = any(part.column.dtype.is_float() for part in (left, right))
         if operator == "%" and real:
             raise _NotAllowed("% is for whole numbers")
-        divisor = f"nullif({right.sql}, 0)" if operator in "/%" else right.sql
+        divisor = self.not_zero(right.sql) if operator in "/%" else right.sql
         dtype = pl.Float64() if real else pl.Int64()
-        return synthetic(self.backend, dtype, f"({left.sql} {operator} {divisor})", "the expression")
+        computed = f"({left.sql} {self.spelling.op(operator)} {divisor})"
+        return synthetic(self.backend, dtype, computed, "the expression")
+
+    def not_zero(self, number: str) -> str:
+        """Turn zero into NULL; NULLIF would look for an operator."""
+        return f"CASE WHEN {self.spelling.equal(number, '0')} THEN NULL ELSE {number} END"
 
     def number(self, term: _Term) -> Operand:
         """Bring a term to a number of 64 bits, whole where it is."""
@@ -322,12 +330,13 @@ class _Reader:
         """Call lower, upper, trim or length."""
         function, dtype = _TEXT_FUNCTIONS[type(node)]
         text = self.text(self.operand(self.term(node.this)))
-        return synthetic(self.backend, dtype, f"{function}({text.sql})", "the expression")
+        name = function if function == "trim" else self.spelling.fn(function)  # TRIM is a word of the grammar
+        return synthetic(self.backend, dtype, f"{name}({text.sql})", "the expression")
 
     def absolute(self, node: exp.Abs) -> _Term:
         """Call abs."""
         number = self.number(self.operand(self.term(node.this)))
-        return Operand(f"abs({number.sql})", number.column, number.codec)
+        return Operand(f"{self.spelling.fn('abs')}({number.sql})", number.column, number.codec)
 
     def coalesce(self, node: exp.Coalesce) -> _Term:
         """Call coalesce; literals are values of the first column's type."""

@@ -1,17 +1,20 @@
-"""The connections of a database: a pool, a session for each thread, transactions, and tables by name."""
+"""The connections of a database: a pool, a session for each task or thread, transactions, and tables by name."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import TracebackType
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
 
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, Pool, PoolProxiedConnection, QueuePool
 
+from crave_bulk import forks
 from crave_bulk.backends.base import Backend
 from crave_bulk.errors import (
     BulkError,
@@ -20,9 +23,13 @@ from crave_bulk.errors import (
     ConnectionFailed,
     ContractError,
     DatabaseBusy,
+    HeldHere,
+    held_by_thread,
+    shown,
 )
 from crave_bulk.ledger import Ledger, number
 from crave_bulk.retry import again
+from crave_bulk.scopes import Scope, entered, innermost
 from crave_bulk.session import Listener, Session
 from crave_bulk.table import Contract, Table, TableName, contract_of
 from crave_bulk.watch import Watch
@@ -32,6 +39,11 @@ _POOL_SECONDS = 30.0  # to wait for a connection,
 _POOL_WAIT = 0.1  # at a stretch
 
 
+_names: ContextVar[Mapping[Connections, str | None]] = ContextVar(
+    "crave_bulk_names", default=MappingProxyType({})
+)
+
+
 class Connections:
     """What every verb needs: a session, and the contract of its table."""
 
@@ -39,15 +51,20 @@ class Connections:
         self.backend = backend
         self.ledger = ledger
         self._listeners: list[Listener] = []
-        self._local = threading.local()
+        self._borrowed: set[Scope] = set()  # the blocks that have a connection
         self._pool = _pool(backend)
         self._pooling = threading.Lock()
         self._watches: set[Watch] = set()
         self.closed = False
+        self._process = os.getpid()
+        forks.taken_along(self)
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        """Borrow a connection; within a transaction of this thread, its own.
+    def session(self, *, reading: bool = False) -> Iterator[Session]:
+        """Borrow a connection; within a transaction of this task or thread, its own.
+
+        Args:
+            reading: the block reads only, so that it need not be part of a transaction that has ended.
 
         Yields:
             The session.
@@ -56,22 +73,67 @@ class Connections:
             ConnectionFailed: no connection could be had.
             DatabaseBusy: all connections of the pool are in use.
         """
-        current = getattr(self._local, "session", None)
-        if current is not None:
-            yield current
+        current = self._scope()
+        joined = current.session if current else None
+        if joined is not None and not (reading and joined.outlived):
+            yield joined
             return
-        borrowed, pool = self._borrow()
+        watch = (current and current.watch) or Watch()
+        borrowed, pool = self._borrow(watch)
         session = Session(borrowed.dbapi_connection, self.backend, self._listeners)
-        session.watch = getattr(self._local, "watch", None) or session.watch
-        self._local.session = session
+        session.watch = watch
         try:
-            if session.watch.left is not None and self.backend.patience:
-                session.wait(self.backend.patience.seconds)
-            yield session
+            with entered(self, session, watch) as scope:
+                session.rivals = lambda: self._rivals(scope)
+                session.beside = self._beside
+                self._borrowed.add(scope)
+                try:
+                    if self.backend.patience and (watch.left is not None or session.rivals()):
+                        session.wait(self.backend.patience.seconds)
+                    yield session
+                finally:
+                    self._borrowed.discard(scope)
         finally:
-            self._local.session = None
             # Ctrl-C may come just where a block is left, and skip its end: no transaction goes back into the pool.
             self._give_back(borrowed, pool, broken=session.broken or session.in_transaction)
+
+    def _scope(self) -> Scope | None:
+        """Find the block that a call is part of; one that comes from a copy of its context is not.
+
+        Raises:
+            BulkError: the call would be taken for a part of a transaction that another task or thread has opened.
+        """
+        self._check_process()
+        scope = innermost(self)
+        if scope is None or scope.here():
+            return scope
+        if scope.session is not None and scope.session.in_transaction:
+            raise BulkError(
+                f"a transaction on {self.backend.label} is open in the task or thread that has started this one, and "
+                "is not shared: make the call where the transaction was opened, or run the whole block here, as "
+                "asyncio.to_thread(function) does, started outside of it; nothing was written"
+            )
+        return None
+
+    def _check_process(self) -> None:
+        forks.check_same(self._process, repr(self))
+
+    def _rivals(self, scope: Scope | None) -> list[Session]:
+        """List the other open transactions of this thread, which cannot go on while a call of it waits for them."""
+        here = threading.get_ident()
+        return [
+            other.session
+            for other in list(self._borrowed)
+            if other is not scope and other.thread == here and other.session and other.session.in_transaction
+        ]
+
+    def _beside(self) -> bool:
+        """Tell whether other threads have transactions open."""
+        here = threading.get_ident()
+        return any(
+            other.thread != here and other.session is not None and other.session.in_transaction
+            for other in list(self._borrowed)
+        )
 
     @contextmanager
     def apart(self, session: Session) -> Iterator[Session]:
@@ -81,12 +143,18 @@ class Connections:
             session: the connection of this thread.
 
         Yields:
-            Another, or the same.
+            Another; or the same, where the server has no connection left: then others wait.
         """
         if not (session.in_transaction and self.backend.remote) or (self.ledger and self.ledger.ready):
             yield session
             return
-        borrowed, pool = self._borrow()
+        try:
+            borrowed, pool = self._borrow(session.watch)
+        except ConnectionFailed:
+            borrowed = None
+        if borrowed is None:
+            yield session
+            return
         other = Session(borrowed.dbapi_connection, self.backend, self._listeners)
         other.watch = session.watch
         try:
@@ -96,6 +164,9 @@ class Connections:
 
     def _give_back(self, borrowed: PoolProxiedConnection, pool: Pool, *, broken: bool) -> None:
         """Give a connection back, unless it is broken, or its pool was given up while it was away."""
+        if self._process != os.getpid():
+            forks.keep(borrowed)
+            return
         with self._pooling:
             if broken and pool is self._pool:
                 self._pool = pool.recreate()  # where one connection is lost, so are the idle ones
@@ -105,9 +176,8 @@ class Connections:
             if pool is not self._pool:
                 pool.dispose()
 
-    def _borrow(self) -> tuple[PoolProxiedConnection, Pool]:
+    def _borrow(self, watch: Watch) -> tuple[PoolProxiedConnection, Pool]:
         """Have a connection, waiting in short stretches, so that a call can be stopped meanwhile."""
-        watch = getattr(self._local, "watch", None) or Watch()
         deadline = time.monotonic() + _POOL_SECONDS
         while True:
             if self.closed:
@@ -117,28 +187,38 @@ class Connections:
             try:
                 return pool.connect(), pool
             except PoolTimeout as error:
+                if isinstance(pool, QueuePool) and len(self._rivals(None)) >= pool.checkedout():
+                    raise held_by_thread(self.backend.label, "") from error
                 if time.monotonic() > deadline:
                     raise DatabaseBusy(
                         f"all connections to {self.backend.label} were in use for {_POOL_SECONDS:.0f} s: use fewer threads"
                     ) from error
-            except DatabaseBusy:  # a SQLite file that another has locked
-                if self.backend.patience is None or time.monotonic() > deadline:
+            except DatabaseBusy as error:  # a SQLite file that another has locked
+                late = self.backend.patience is None or time.monotonic() > deadline
+                if isinstance(error, HeldHere) or late:
                     raise
+                if self._rivals(None):
+                    raise held_by_thread(self.backend.label, error.sqlstate) from error
             except self.backend.driver_error as error:
                 raise ConnectionFailed(str(self.backend.error(error))) from None
 
     @property
     def in_transaction(self) -> bool:
-        """Whether this thread has a transaction open."""
-        session = getattr(self._local, "session", None)
-        return session is not None and session.in_transaction
+        """Whether this task or thread has a transaction open."""
+        self._check_process()
+        scope = innermost(self)
+        return scope is not None and scope.here() and bool(scope.session and scope.session.in_transaction)
 
     @contextmanager
     def transaction(self, *, turn: str | None = None) -> Iterator[None]:
         """Run several verbs as one: all are committed at the end of the block, or none.
 
         A block within a block is a savepoint: an exception takes back what was done in the innermost
-        block that it leaves, and nothing else. Each thread has its own transaction.
+        block that it leaves, and nothing else.
+
+        A transaction belongs to the task or thread that opened it. Calls of others are not part of it; those that
+        were started within it are refused until it has ended. Calls block, so in asyncio a function that holds the
+        whole block is run by ``await asyncio.to_thread(function)``.
 
         Args:
             turn: transactions of one turn wait for each other, whichever client runs them, so that what one reads
@@ -148,7 +228,8 @@ class Connections:
             Nothing.
 
         Raises:
-            BulkError: the transaction could not be begun or committed; nothing was written.
+            BulkError: the transaction could not be begun or committed, or was opened in another task or thread;
+                nothing was written.
 
         Example:
             >>> import polars as pl, crave_bulk as cb
@@ -161,10 +242,22 @@ class Connections:
             ...     db.read(Foods).height
             0
         """
+        with self._transaction(turn, lambda error: isinstance(error, ConnectionFailed)):
+            yield
+
+    @contextmanager
+    def _transaction(self, turn: str | None, again_if: Callable[[BaseException], bool]) -> Iterator[None]:
+        """Run a transaction, which is begun once more if the connection that was waiting in the pool was lost."""
+        joined = self.in_transaction
         try:
-            with self.watched(None), self.session() as session, session.atomic():
-                if turn is not None and self.backend.wait_turn:
-                    session.execute(self.backend.wait_turn.format(number(f"turn {turn}")))
+            with self.watched(None) as watch, ExitStack() as stack:
+                for attempt in again(watch, lambda e: not joined and again_if(e) and self.may_pass(e)):
+                    with attempt, ExitStack() as begun:
+                        session = begun.enter_context(self.session())
+                        begun.enter_context(session.atomic())
+                        if turn is not None and self.backend.wait_turn:
+                            session.execute(self.backend.wait_turn.format(number(f"turn {turn}")))
+                        stack.push(begun.pop_all())
                 yield
         except CommitUnknown as lost:
             if not self.was_committed(lost):
@@ -191,11 +284,54 @@ class Connections:
             ...     db.atomically(lambda: db.insert(Foods, pl.DataFrame({"food_id": [1], "name": ["soup"]}))).counts
             {'input': 1, 'inserted': 1}
         """
+        if not callable(work):
+            raise ContractError(f"{shown(work)} cannot be called: pass a function without arguments")
         joined, results = self.in_transaction, list[T]()
         with self.watched(None) as watch:
-            for attempt in again(watch, lambda error: not joined and _may_pass(error)):
-                with attempt, self.transaction(turn=turn):
+            for attempt in again(watch, lambda error: not joined and self.may_pass(error)):
+                with attempt, self._transaction(turn, lambda _: False):
                     results.append(work())
+        return results[-1]
+
+    def reading(self, work: Callable[[Session], T]) -> T:
+        """Run a function that only reads, and again where others were in the way or the connection was lost.
+
+        Args:
+            work: reads by the session that it is given.
+
+        Returns:
+            What the function returned in the end.
+
+        Raises:
+            BulkError: the database refused.
+
+        Example:
+            >>> import crave_bulk as cb
+            >>> with cb.connect() as db:
+            ...     db.reading(lambda session: session.fetch("SELECT 1 AS one").item())
+            1
+        """
+        return self.completely(work, reading=True)
+
+    def completely(self, work: Callable[[Session], T], *, reading: bool = False) -> T:
+        """Run a function that does all or nothing, and again where others were in the way or the connection was lost.
+
+        Args:
+            work: uses the session that it is given.
+            reading: it only reads.
+
+        Returns:
+            What the function returned in the end.
+
+        Raises:
+            BulkError: the database refused; nothing was changed.
+        """
+        scope, results = self._scope(), list[T]()
+        joined = scope is not None and scope.session is not None  # which is as lost the next time
+        with self.watched(None) as watch:
+            for attempt in again(watch, lambda error: not joined and self.may_pass(error)):
+                with attempt, self.session(reading=reading) as session, session.shielded():
+                    results.append(work(session))
         return results[-1]
 
     @contextmanager
@@ -208,20 +344,19 @@ class Connections:
         Yields:
             The watch.
         """
-        outer, session = getattr(self._local, "watch", None), getattr(self._local, "session", None)
+        scope = self._scope()
+        outer, session = (scope.watch, scope.session) if scope else (None, None)
         if outer is not None and timeout is None:
             yield outer
             return
-        with Watch(timeout, within=outer) as watch:
+        with Watch(timeout, within=outer) as watch, entered(self, session, watch):
             self._watches.add(watch)
-            self._local.watch = watch
             if session is not None:
                 session.watch = watch
             try:
                 yield watch
             finally:
                 self._watches.discard(watch)
-                self._local.watch = outer
                 if session is not None:
                     session.watch = outer or Watch()
 
@@ -240,12 +375,27 @@ class Connections:
             ...     db.cancel()
             0
         """
+        self._check_process()
         watches = list(self._watches)
         for watch in watches:
             watch.stop(
                 Cancelled("the call was cancelled; nothing was written: run it again when it is wanted")
             )
         return len(watches)
+
+    def may_pass(self, error: BaseException) -> bool:
+        """Tell whether what has failed may succeed the next time.
+
+        Args:
+            error: what was raised.
+
+        Returns:
+            Whether others were in the way, or the connection was lost; a file that cannot be opened is not lost.
+        """
+        kinds = (DatabaseBusy, ConnectionFailed) if self.backend.remote else (DatabaseBusy,)
+        return (
+            isinstance(error, kinds) and not isinstance(error, CommitUnknown | HeldHere) and not self.closed
+        )
 
     def was_committed(self, lost: CommitUnknown) -> bool:
         """Find out by another connection what became of a commit whose answer was lost.
@@ -275,8 +425,9 @@ class Connections:
 
     @property
     def name_of_batch(self) -> str | None:
-        """What an operation calls the batches that this thread writes just now."""
-        return getattr(self._local, "name", None)
+        """What an operation calls the batches that are written just now."""
+        self._check_process()
+        return _names.get().get(self)
 
     @contextmanager
     def named(self, name: str | None) -> Iterator[None]:
@@ -288,11 +439,13 @@ class Connections:
         Yields:
             Nothing.
         """
-        outer, self._local.name = self.name_of_batch, name
+        self._check_process()
+        outer = _names.get()
+        _names.set({**outer, self: name})
         try:
             yield
         finally:
-            self._local.name = outer
+            _names.set(outer)
 
     def trace(self, listener: Callable[[str], None], *, values: bool = False) -> None:
         """Show every SQL statement from now on.
@@ -301,12 +454,15 @@ class Connections:
             listener: called with each statement before it runs, such as ``print``.
             values: show the values that a statement binds, too, which may be those of rows.
         """
+        self._check_process()
         self._listeners.append(Listener(listener, values))
 
     def close(self) -> None:
-        """Close all connections; a database in memory is gone then."""
+        """Close all connections; a database in memory is gone then. In a fork, leave them to its parent."""
         if not self.closed:
             self.closed = True
+            if self._process != os.getpid():
+                return
             self._pool.dispose()
             self.backend.close()
 
@@ -335,18 +491,14 @@ class Connections:
             ContractError: it is neither, or it is to be written and cannot be.
             TableNotFound: there is no table of that name.
         """
+        self._check_process()
         if not isinstance(table, str):
             return contract_of(table)
-        with self.session() as session, session.shielded():
-            contract = self.backend.reflect(session, TableName.parse(table))
+        name = TableName.parse(table)
+        contract = self.reading(lambda session: self.backend.reflect(session, name))
         if write and contract.read_only:
             raise ContractError(contract.read_only)
         return contract
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Tell whether a transaction that failed may succeed the next time."""
-    return isinstance(error, DatabaseBusy | ConnectionFailed) and not isinstance(error, CommitUnknown)
 
 
 def _pool(backend: Backend) -> Pool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from crave_bulk import forks
 from crave_bulk.backends.postgres import Postgres
 from crave_bulk.backends.sqlite import SQLite
 from crave_bulk.connections import one_of
 from crave_bulk.engine import warm_up
-from crave_bulk.errors import ContractError
+from crave_bulk.errors import ContractError, shown
 from crave_bulk.ledger import DEFAULT, Ledger
 from crave_bulk.operations import RECOVERIES, Operation, Recovery, Result, run_all
 from crave_bulk.report import Report
@@ -56,6 +57,7 @@ def connect(url: str = "sqlite://", *, ledger: str | bool = True, keep_undo: int
         raise ContractError(
             f"ledger={ledger!r}, keep_undo={keep_undo!r}: name a table, or say True or False; and keep 1 batch or more"
         )
+    forks.check_polars()
     warm_up()
     backend = kind(f"{scheme.lower()}://{rest}")
     try:
@@ -102,6 +104,8 @@ class Database(RowVerbs, ConditionVerbs, SchemaVerbs, LedgerVerbs):
             ...     [result.status for result in db.run(twice, recovery="partial")]
             ['completed', 'failed']
         """
+        if not isinstance(operations, list | tuple):
+            raise ContractError(f"{shown(operations)} is no list of operations: write [cb.Operation(…), …]")
         if wrong := [part for part in operations if not isinstance(part, Operation)]:
             raise ContractError(
                 f"{wrong[0]!r} is no operation: write cb.Operation(verb, table, (frame,), options)"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from crave_bulk.errors import ConnectionFailed
+from crave_bulk.errors import ConnectionFailed, ContractError, shown
 
 
 @contextmanager
@@ -33,6 +33,8 @@ def embedded_postgres(folder: str | Path) -> Iterator[str]:
         ...     print(db)
         <Database postgresql://postgres@/postgres?host=...>
     """
+    if not (isinstance(folder, str) and folder) and not isinstance(folder, Path):
+        raise ContractError(f"{shown(folder)} is no folder: pass a path")
     with warnings.catch_warnings():
         # platformdirs warns where XDG_RUNTIME_DIR is not set, as in most containers; it then uses /tmp.
         warnings.simplefilter("ignore")

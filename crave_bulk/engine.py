@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
 from functools import cache
 
 import duckdb
 import polars as pl
+
+from crave_bulk import forks
 
 _starting = threading.Lock()
 _numbering = threading.Lock()
@@ -18,6 +21,19 @@ _last = 0
 def _instance() -> duckdb.DuckDBPyConnection:
     # Starting an instance takes some 30 ms, a cursor of it a tenth of one.
     return duckdb.connect()
+
+
+def _start_anew() -> None:
+    """Let a fork of this process have an instance, and locks, of its own."""
+    global _starting, _numbering
+    _starting, _numbering = threading.Lock(), threading.Lock()
+    if _instance.cache_info().currsize:
+        forks.keep(_instance())  # whose threads are not there to be joined
+        _instance.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_start_anew)
 
 
 def warm_up() -> None:

@@ -2,6 +2,7 @@
 
     BulkError                   anything that crave_bulk refuses or cannot do
     ├── ContractError           a table declaration, or a frame that does not fit its table
+    │   └── Unreadable          a row of the database holds what a frame cannot
     ├── RejectedRows            rows were refused and ``on_reject="raise"``; carries the report
     ├── PlanStale               the target has changed since the plan was made
     ├── UndoRefused             a batch cannot be taken back; carries the rows that changed since
@@ -24,22 +25,61 @@ by searching a message for words.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 if TYPE_CHECKING:
     from crave_bulk.report import Report
 
+_SHOWN = 61
+_IN_A_WRITE = "change the value in the database, or leave the column out of the call; nothing was written"
 CHANGED_SINCE = dict.fromkeys(("table", "key", "column", "written", "found"), pl.String)
 
 
 class BulkError(Exception):
     """Base of every error that crave_bulk raises."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process with all attributes; `Exception` would call the class with its message alone."""
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(kind: type[BulkError], args: tuple[Any, ...]) -> BulkError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
+
+
+def shown(value: Any) -> str:
+    """Write a value that was passed for a message: shortened, and never failing itself.
+
+    Example:
+        >>> shown(10**5000), shown("a" * 100)
+        ('<int>', "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…")
+    """
+    try:
+        text = repr(value)
+    except Exception:  # a number of too many digits, or an object that has no repr
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
 
 class ContractError(BulkError):
     """A table declaration is wrong, or a frame does not fit its table."""
+
+
+class Unreadable(ContractError):
+    """A row of the database holds a value that a frame cannot, as another program has written it.
+
+    Attributes:
+        columns: the columns that hold such values.
+        said: the message without what to do.
+    """
+
+    def __init__(self, said: str, columns: tuple[str, ...], advice: str = _IN_A_WRITE) -> None:
+        super().__init__(f"{said}: {advice}")
+        self.columns, self.said = columns, said
 
 
 class RejectedRows(BulkError):
@@ -55,7 +95,7 @@ class RejectedRows(BulkError):
 
 
 class PlanStale(BulkError):
-    """The target has changed since the plan was made, so the plan was not applied."""
+    """The target has changed since the plan was made, or the plan was applied already; nothing was written."""
 
 
 class UndoRefused(BulkError):
@@ -64,11 +104,17 @@ class UndoRefused(BulkError):
     Attributes:
         rows: what has changed since, one line per row and column: table, key, column, written (by the batch),
             found (now); empty where something else is in the way.
+        reason: why, as a sentence.
+        advice: what to do.
     """
 
-    def __init__(self, message: str, rows: pl.DataFrame | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, advice: str = "", rows: pl.DataFrame | None = None) -> None:
+        super().__init__(reason, advice)
+        self.reason, self.advice = reason, advice
         self.rows = pl.DataFrame(schema=CHANGED_SINCE) if rows is None else rows
+
+    def __str__(self) -> str:
+        return f"{self.reason}; nothing was changed{f': {self.advice}' if self.advice else ''}"
 
 
 class Cancelled(BulkError):
@@ -140,6 +186,10 @@ class ConstraintViolated(DatabaseError):
 
 class DatabaseBusy(DatabaseError):
     """A lock, a deadlock or a serialization failure: the same call may succeed if run again."""
+
+
+class HeldHere(DatabaseBusy):
+    """Something else in this process or thread is in the way: waiting longer for it is of no use."""
 
 
 class DatabaseFull(DatabaseError):
@@ -232,11 +282,47 @@ def database_error(
     return kind(text)
 
 
+def held_by_thread(label: str, sqlstate: str) -> HeldHere:
+    """Build the error for a call that waits for a transaction that cannot go on before the call has ended.
+
+    Args:
+        label: the database.
+        sqlstate: what the database said.
+
+    Returns:
+        The error.
+    """
+    return HeldHere(
+        f"another task or generator of this thread has a transaction open on {label}, which cannot go on while this call "
+        "waits for it: end that transaction first, or run each whole transaction by asyncio.to_thread(function); "
+        "nothing was written",
+        sqlstate=sqlstate,
+    )
+
+
+def held_beside(label: str, error: DatabaseBusy) -> DatabaseBusy:
+    """Build the error for a lock that a transaction of another thread may hold.
+
+    Args:
+        label: the database.
+        error: what the database said.
+
+    Returns:
+        The error.
+    """
+    return DatabaseBusy(
+        f"{error}; another thread of this program has a transaction open on {label}: if it waits for this call to end, as "
+        "join() does, make the call where the transaction was opened, or after it has ended",
+        sqlstate=error.sqlstate,
+    )
+
+
 # What a row can be to blame for. PostgreSQL: data exception, constraint, trigger, RAISE in a function, view
 # with check option; row level security has the code of any other missing right. SQLite gives the words of
 # a trigger's RAISE without a code.
 _ROWS = {"22", "23", "09", "27", "38", "39", "44", "P0"}
-_ROWS_EXACT = {"42501", "", *(code for code in _BY_CODE if code.startswith("SQLITE_CONSTRAINT"))}
+# 21000: two rows that are one to ON CONFLICT, as a trigger has given them one key.
+_ROWS_EXACT = {"42501", "21000", "", *(code for code in _BY_CODE if code.startswith("SQLITE_CONSTRAINT"))}
 
 
 def about_rows(error: DatabaseError) -> bool:

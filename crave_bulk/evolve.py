@@ -20,7 +20,7 @@ from crave_bulk.errors import (
     DatabaseError,
     TableNotFound,
 )
-from crave_bulk.schema import check_keys, create_table
+from crave_bulk.schema import check_keys, create_index, create_statements, missing_indexes
 from crave_bulk.session import Session
 from crave_bulk.table import Contract, Reference, TableName
 
@@ -61,8 +61,9 @@ def create(session: Session, contracts: Sequence[Contract]) -> None:
     with session.atomic():
         _wait_for_others(session)
         for contract in contracts:
-            for statement in (*backend.prepare(contract), create_table(backend, contract)):
-                session.execute(statement)
+            if not _exists(session, contract):
+                for statement in create_statements(backend, contract):
+                    session.execute(statement)
             found = backend.reflect(session, contract.name)
             _check_references(session, contract)
             if missing := [name for name in contract.column_names if name not in found.column_names]:
@@ -72,6 +73,14 @@ def create(session: Session, contracts: Sequence[Contract]) -> None:
                 )
             if problems := disagreements(backend, contract, found):
                 raise ContractError(f"table {contract.name} exists, but {problems[0]}")
+
+
+def _exists(session: Session, contract: Contract) -> bool:
+    try:
+        session.backend.reflect(session, contract.name)
+    except TableNotFound:
+        return False
+    return True
 
 
 def evolve(session: Session, contracts: Sequence[Contract], *, plan: bool = False) -> list[str]:
@@ -138,8 +147,7 @@ def _changes(session: Session, contracts: Sequence[Contract]) -> list[Change]:
         try:
             found = backend.reflect(session, contract.name)
         except TableNotFound:
-            statements = (*backend.prepare(contract), create_table(backend, contract))
-            changes.append(Change(contract, statements, contract.references))
+            changes.append(Change(contract, create_statements(backend, contract), contract.references))
             continue
         missing = _missing(backend, contract, found)
         problems += [
@@ -159,11 +167,14 @@ def _changes(session: Session, contracts: Sequence[Contract]) -> list[Change]:
 def _missing(backend: Backend, declared: Contract, found: Contract) -> Missing:
     keys = {frozenset(key) for key in (found.key, *found.unique)}
     wanted = dict.fromkeys((declared.key, *declared.unique))
+    unique = tuple(key for key in wanted if frozenset(key) not in keys)
+    indexes = missing_indexes(declared, (*unique, *found.indexes))
     known = {_identity(backend, found.name, reference) for reference in found.references}
     return Missing(
         columns=tuple(c for c in declared.columns if c.name not in found.column_names),
-        unique=tuple(key for key in wanted if frozenset(key) not in keys),
+        unique=unique,
         references=tuple(r for r in declared.references if _identity(backend, declared.name, r) not in known),
+        indexes=tuple(create_index(backend, declared.name, columns) for columns in indexes),
     )
 
 
@@ -182,7 +193,8 @@ def _unfilled(session: Session, contract: Contract, missing: Missing) -> list[st
     bare = [c.name for c in missing.columns if not c.nullable and fill_of(c) is None]
     if not bare:
         return []
-    query = f"SELECT count(*) AS n FROM (SELECT 1 FROM {session.backend.table(contract.name)} LIMIT 1) AS t"
+    count = session.backend.spelling.fn("count")
+    query = f"SELECT {count}(*) AS n FROM (SELECT 1 FROM {session.backend.table(contract.name)} LIMIT 1) AS t"
     if not session.fetch(query).item():
         return []
     return [

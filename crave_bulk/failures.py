@@ -95,7 +95,7 @@ def gather(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
         parts: frames of failures.
 
     Returns:
-        One frame; rules of the same row keep their order.
+        One frame; rules of the same row keep their order, and those of rows without a number come last.
     """
     found = [part for part in parts if part.height]
-    return pl.concat(found).sort("row", maintain_order=True) if found else none()
+    return pl.concat(found).sort("row", nulls_last=True, maintain_order=True) if found else none()

@@ -31,6 +31,7 @@ from crave_bulk.sql import quote_all
 from crave_bulk.table import Contract, Table, TableName, contract_of, field
 
 DEFAULT = "crave_bulk_batches"
+_PATIENCE = 10  # seconds to wait for who is writing the same batch
 _UNDONE = "undone "  # stands, with the id, before the ``once`` of a batch that was taken back: it may be written again
 _UNIQUE = ("23505", "SQLITE_CONSTRAINT_UNIQUE")
 
@@ -67,6 +68,7 @@ class Batches(Table):
     content: str | None  # a hash of what was passed, where the batch has a name
     report: pl.Binary | None  # what a re-run is told, where the batch is one of a kind
     undoable: bool
+    not_kept: str | None  # why it cannot be taken back, where the rows were not kept as they were
     undone_by: str | None = field(uuid=True)
 
 
@@ -105,8 +107,9 @@ class Ledger:
 
     def __init__(self, backend: Backend, name: str, keep: int) -> None:
         self.name, self.keep, self.backend = name, keep, backend
-        self.batches = Wire(named(Batches, name), backend)
-        self.journal = Wire(named(Journal, f"{name}_journal"), backend)
+        table = TableName.parse(name)
+        self.batches = Wire(named(Batches, table), backend)
+        self.journal = Wire(named(Journal, replace(table, table=f"{table.table}_journal")), backend)
         self.ready = False
 
     def ensure(self, session: Session) -> None:
@@ -192,7 +195,7 @@ class Ledger:
         try:
             with session.atomic():
                 if self.backend.wait_at_most:
-                    session.execute(self.backend.wait_at_most)
+                    session.execute(self.backend.wait_at_most.format(_PATIENCE))
                 self.record(session, _placeholder(self.batches.contract, batch_id))
                 raise _NotThere
         except _NotThere:
@@ -297,10 +300,12 @@ class Ledger:
         """
         parameters = Parameters(self.backend)
         batch = self._bind(parameters, "undone_by", by)
-        ids = ", ".join(self._bind(parameters, "batch_id", one) for one in batch_ids)
+        spelling = self.backend.spelling
+        chosen = spelling.listed("batch_id", (self._bind(parameters, "batch_id", one) for one in batch_ids))
+        once = f" {spelling.op('||')} ".join([repr(_UNDONE), "CAST(batch_id AS text)", "once"])
         sql = (
-            f"UPDATE {self.batches.target} SET undone_by = {batch}, once = {_UNDONE!r} || CAST(batch_id AS text) || once "
-            f"WHERE batch_id IN ({ids}) AND undone_by IS NULL RETURNING 1 AS one"
+            f"UPDATE {self.batches.target} SET undone_by = {batch}, once = {once} "
+            f"WHERE {chosen} AND undone_by IS NULL RETURNING 1 AS one"
         )
         return session.fetch(sql, parameters.frame()).height
 
@@ -316,17 +321,19 @@ class Ledger:
             BulkError: the database refused.
         """
         parameters = Parameters(self.backend)
-        ids = ", ".join(self._bind(parameters, "undone_by", one) for one in batch_ids)
+        spelling = self.backend.spelling
+        chosen = spelling.listed("undone_by", (self._bind(parameters, "undone_by", one) for one in batch_ids))
         start = len(_UNDONE) + 36 + 1  # after what `undone` has put before it, with the id
         sql = (
-            f"UPDATE {self.batches.target} SET undone_by = NULL, once = substr(once, {start}) "
-            f"WHERE undone_by IN ({ids}) RETURNING 1 AS one"
+            f"UPDATE {self.batches.target} SET undone_by = NULL, once = {spelling.fn('substr')}(once, {start}) "
+            f"WHERE {chosen} RETURNING 1 AS one"
         )
         try:
             session.fetch(sql, parameters.frame())
         except ConstraintViolated as error:
             raise UndoRefused(
-                "the batch that would stand again was written once more since it was taken back, and would count twice"
+                "the batch that would stand again was written once more since it was taken back, and would count twice",
+                "take back the one that was written since, then this one",
             ) from error
 
     def _bind(self, parameters: Parameters, name: str, value: Any) -> str:
@@ -368,17 +375,17 @@ def _empty(contract: Contract) -> pl.DataFrame:
     return pl.DataFrame(schema={column.name: column.dtype for column in contract.columns})
 
 
-def named(table: type[Table], name: str) -> Contract:
+def named(table: type[Table], name: TableName) -> Contract:
     """Declare a table under another name.
 
     Args:
         table: the declaration.
-        name: the name, with its schema where it has one.
+        name: the name.
 
     Returns:
         The contract.
     """
-    return replace(contract_of(table), name=TableName.parse(name))
+    return replace(contract_of(table), name=name)
 
 
 def insert_sql(wire: Wire, backend: Backend, values: Mapping[str, Any]) -> Statement:

@@ -10,12 +10,14 @@ import polars as pl
 
 from crave_bulk import failures
 from crave_bulk.arrow import damaged, pack, unpack
-from crave_bulk.errors import ContractError
+from crave_bulk.errors import BulkError, ContractError
 from crave_bulk.fingerprint import fingerprint
 from crave_bulk.report import OUTCOME, TIMINGS, Report
+from crave_bulk.table import TableName
 
 if TYPE_CHECKING:
     from crave_bulk.pipeline.work import Once, Work
+    from crave_bulk.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,11 @@ class Key:
     notes: tuple[str, ...] = ()
 
 
-def key(once: Once, work: Work, ledger: bool) -> Key | None:
+def key(session: Session, once: Once, work: Work, ledger: bool) -> Key | None:
     """Find out what makes a batch one of a kind.
 
     Args:
+        session: a connection.
         once: a name, True for the content, False for nothing, or None to let the merge rules decide: adding
             or appending the same rows twice is seldom meant.
         work: the batch.
@@ -49,6 +52,7 @@ def key(once: Once, work: Work, ledger: bool) -> Key | None:
 
     Raises:
         ContractError: there is no ledger to look it up in, or the frame has no content to compare.
+        BulkError: the database refused.
     """
     if once is None:
         once = work.repeats and ledger
@@ -59,12 +63,18 @@ def key(once: Once, work: Work, ledger: bool) -> Key | None:
             f"once={once!r} needs the ledger, which says what was written: connect without ledger=False"
         )
     try:
-        content = fingerprint(work.passed(), work.verb, work.table, work.about())
+        content = fingerprint(work.passed(), work.verb, _known_as(session, work.contract.name), work.about())
     except TypeError as error:
         raise ContractError(f"the frame cannot be told from another: {error}; pass once=False") from error
     if isinstance(once, str):
         return Key(f"name:{once}", content, named=True)
     return Key(f"content:{content}", content, named=False, notes=_implied(work))
+
+
+def _known_as(session: Session, name: TableName) -> str:
+    """Give the one name of a table, which may be called by several."""
+    with session.shielded():
+        return str(session.fetch(session.backend.known_as(name)).item())
 
 
 def _implied(work: Work) -> tuple[str, ...]:
@@ -89,10 +99,11 @@ def columns(key: Key, report: Report) -> dict[str, Any]:
     return {**found, "name": key.text.removeprefix("name:")} if key.named else found
 
 
-def replayed(key: Key, work: Work, row: dict[str, Any]) -> Report:
+def replayed(session: Session, key: Key, work: Work, row: dict[str, Any]) -> Report:
     """Give the report of a batch that was written before.
 
     Args:
+        session: a connection.
         key: what makes the batch one of a kind.
         work: what was to be written now.
         row: the batch in the ledger.
@@ -103,7 +114,7 @@ def replayed(key: Key, work: Work, row: dict[str, Any]) -> Report:
     Raises:
         ContractError: the name belongs to another verb or table.
     """
-    if (row["verb"], row["table"]) != (work.verb, work.table):
+    if row["verb"] != work.verb or not _same_table(session, row["table"], work):
         raise ContractError(
             f"once={key.text.removeprefix('name:')!r} is the name of batch {row['batch_id']}, {row['verb']} "
             f"{row['table']}; nothing was written: choose another name for this one"
@@ -116,6 +127,16 @@ def replayed(key: Key, work: Work, row: dict[str, Any]) -> Report:
     if not same:
         notes.append("What was passed now is not what was written then under this name.")
     return _unpacked(row["report"], work, same, row, tuple(notes))
+
+
+def _same_table(session: Session, name: str, work: Work) -> bool:
+    if name == work.table:
+        return True
+    try:
+        found = _known_as(session, TableName.parse(name))
+    except BulkError:  # it is not there any more
+        return False
+    return found == _known_as(session, work.contract.name)
 
 
 # -- the report as bytes -------------------------------------------------------------------------------
@@ -145,11 +166,15 @@ def _holds(source: pl.DataFrame, keys: pl.DataFrame) -> bool:
 
 
 def _unpacked(packed: bytes, work: Work, same: bool, row: dict[str, Any], notes: tuple[str, ...]) -> Report:
-    size = int.from_bytes(packed[:4])
     try:
-        head = json.loads(packed[4 : 4 + size])
-    except ValueError as error:
+        return _read(packed, work, same, row, notes)
+    except (ValueError, TypeError, KeyError, AttributeError, pl.exceptions.PolarsError) as error:
         raise damaged(error) from error
+
+
+def _read(packed: bytes, work: Work, same: bool, row: dict[str, Any], notes: tuple[str, ...]) -> Report:
+    size = int.from_bytes(packed[:4])
+    head = json.loads(packed[4 : 4 + size])
     at, frames = 4 + size, []
     for length in head["sizes"]:
         frames.append(unpack(packed[at : at + length]))

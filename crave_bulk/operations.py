@@ -11,6 +11,7 @@ from crave_bulk.errors import (
     BulkError,
     Cancelled,
     ContractError,
+    shown,
 )
 from crave_bulk.report import Report
 
@@ -49,7 +50,17 @@ class Operation:
 
     def __post_init__(self) -> None:
         if self.verb not in VERBS:
-            raise ContractError(f"{self.verb!r} is no verb that writes: use one of {', '.join(VERBS)}")
+            raise ContractError(f"{shown(self.verb)} is no verb that writes: use one of {', '.join(VERBS)}")
+        if not isinstance(self.arguments, list | tuple):
+            raise ContractError(
+                f"arguments={shown(self.arguments)} are no tuple of what follows the table: write (frame,)"
+            )
+        if not isinstance(self.options, Mapping) or not all(isinstance(name, str) for name in self.options):
+            raise ContractError(
+                f"options={shown(self.options)} are no keyword arguments of the verb: write {{'on_reject': 'keep'}}"
+            )
+        if not isinstance(self.name, str):
+            raise ContractError(f"name={shown(self.name)} is not text")
 
     def __str__(self) -> str:
         return self.name or f"{self.verb} {getattr(self.table, '__name__', self.table)}"

@@ -83,7 +83,7 @@ class Plan:
             What became of each row.
 
         Raises:
-            PlanStale: the target has changed since; nothing was written.
+            PlanStale: the target has changed since, or the plan was applied already; nothing was written.
             RejectedRows: rows are refused, as planned, and ``on_reject="raise"``; nothing was written.
             BulkError: the database refused; nothing was written.
 

@@ -58,7 +58,8 @@ class Report:
         batch_id: a time-ordered UUID: the correlation id of the batch.
         committed: whether anything was written; false on the report that `RejectedRows` carries, whose
             outcomes then say what each row would have become.
-        failures: one line per broken rule: row, stage, rule, column, value, message.
+        failures: one line per broken rule: row, stage, rule, column, value, message; without a row number where
+            it is a row that the call found in the table by itself.
         timings: one line per phase: batch, phase, seconds, rows.
         seconds: of the whole call.
         source: the frame as it was passed.
@@ -173,7 +174,9 @@ class Report:
         if not self.committed:
             raise UndoRefused(f"batch {self.batch_id} wrote nothing, so there is nothing to take back")
         if self.database is None:
-            raise UndoRefused(f"the report has left its database: take it back by db.undo({self.batch_id!r})")
+            raise UndoRefused(
+                "the report has left its database", f"take the batch back by db.undo({self.batch_id!r})"
+            )
         report: Report = self.database.undo(self.batch_id, force=force)
         return report
 
@@ -201,10 +204,12 @@ class Report:
         first = self.failures.row(0, named=True)
         value = "" if first["value"] is None else f" = {card.shorten(repr(first['value']))}"
         about = f"{first['column']}{value}: " if first["column"] else ""
+        which = "one that was to be deleted" if first["row"] is None else f"row {first['row']}"
+        where = "failures" if self.failures["row"].has_nulls() else "rejected"
         return (
             f"{self.counts['rejected']:,} of {self.counts['input']:,} rows for table {self.table} were refused, so "
-            f"nothing was written; the first is row {first['row']}: {about}{first['message']}. "
-            'See .report.rejected for all of them; on_reject="keep" writes the other rows'
+            f"nothing was written; the first is {which}: {about}{first['message']}. "
+            f'See .report.{where} for all of them; on_reject="keep" writes the other rows'
         )
 
     def top_reasons(self, limit: int = 5) -> pl.DataFrame:

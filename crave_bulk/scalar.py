@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -78,6 +79,50 @@ def to_scalar(value: Any, dtype: pl.DataType) -> Any:
     if read is None:
         raise ValueError("values of this type cannot be given here")
     return read(value, dtype)
+
+
+def kind_of(value: Any) -> pl.DataType | None:
+    """Choose the dtype of a value that is to stand in a column without a type.
+
+    Args:
+        value: any value.
+
+    Returns:
+        The dtype; None for text, and for what is no number, boolean or bytes.
+
+    Example:
+        >>> kind_of(5), kind_of(True), kind_of("5")
+        (Int64, Boolean, None)
+    """
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        value = value.tolist()
+    kinds = ((bool, pl.Boolean()), (int, pl.Int64()), ((float, Decimal), pl.Float64()), (bytes, pl.Binary()))
+    return next((dtype for kind, dtype in kinds if isinstance(value, kind)), None)
+
+
+def to_scalars(values: Sequence[Any], dtype: pl.DataType) -> Sequence[Any]:
+    """Bring many values to the plain Python form of a dtype.
+
+    Args:
+        values: each as for `to_scalar`.
+        dtype: what they must become.
+
+    Returns:
+        What Polars takes for the dtype as it is.
+
+    Raises:
+        ValueError: a value is no such dtype, or would not survive the change.
+
+    Example:
+        >>> import polars as pl
+        >>> to_scalars([1, 2.0, None], pl.Int64())
+        [1, 2, None]
+    """
+    if dtype.is_integer() and set(map(type, values)) == {int}:
+        low, high = _limits(dtype)
+        if low <= min(values) and max(values) <= high:
+            return values
+    return [to_scalar(value, dtype) for value in values]
 
 
 def many(value: Any) -> list[Any]:
@@ -165,10 +210,16 @@ def _integer(value: Decimal, dtype: pl.DataType) -> int:
         raise ValueError("it is too large")
     if value != value.to_integral_value():
         raise ValueError("it is not a whole number")
-    low, high = pl.select(low=dtype.min(), high=dtype.max()).row(0)  # type: ignore[attr-defined]
+    low, high = _limits(dtype)
     if not low <= value <= high:
         raise ValueError(f"it is outside {low} to {high}")
     return int(value)
+
+
+@cache
+def _limits(dtype: pl.DataType) -> tuple[int, int]:
+    low, high = pl.select(low=dtype.min(), high=dtype.max()).row(0)  # type: ignore[attr-defined]
+    return low, high
 
 
 def _decimal(value: Decimal, dtype: pl.Decimal) -> Decimal:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter
 
 import polars as pl
 
-from crave_bulk.backends.base import Backend
+from crave_bulk.backends.base import LONGEST_NAME, Backend
 from crave_bulk.errors import ContractError
 from crave_bulk.sql import quote, quote_all
 from crave_bulk.table import Column, Contract, Pointer, Reference, TableName
@@ -57,6 +58,49 @@ def create_table(backend: Backend, contract: Contract) -> str:
     return f"CREATE TABLE IF NOT EXISTS {backend.table(contract.name)} (\n  {body}\n)"
 
 
+def missing_indexes(contract: Contract, existing: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Select the wanted indexes that nothing which is there begins with."""
+    there, missing = list(existing), set[tuple[str, ...]]()
+    for index in sorted(contract.indexes, key=len, reverse=True):
+        if not any(known[: len(index)] == index for known in there):
+            there.append(index)
+            missing.add(index)
+    return [index for index in contract.indexes if index in missing]
+
+
+def create_index(backend: Backend, name: TableName, columns: Sequence[str]) -> str:
+    """Write the statement that creates an index.
+
+    Example:
+        >>> import crave_bulk as cb
+        >>> with cb.connect() as db:
+        ...     print(create_index(db.backend, TableName("orders"), ["customer", "at"]))
+        CREATE INDEX "orders_customer_at_4bbc9b44_idx" ON "orders" ("customer", "at")
+    """
+    return f"CREATE INDEX {quote(index_name(name, columns))} ON {backend.table(name)} ({quote_all(columns)})"
+
+
+def index_name(name: TableName, columns: Sequence[str]) -> str:
+    """Name an index: readable, the same every time, in 63 bytes, and no other one's.
+
+    All indexes of a database, or of a schema, share their names: ``a_b (c)`` and ``a (b_c)`` are told apart by a hash.
+    """
+    digest = hashlib.blake2s(repr((str(name), *columns)).encode(), digest_size=4).hexdigest()
+    ending = f"_{digest}_idx"
+    words = "_".join((name.table, *columns)).encode()[: LONGEST_NAME - len(ending)]
+    return words.decode(errors="ignore") + ending
+
+
+def create_statements(backend: Backend, contract: Contract) -> tuple[str, ...]:
+    """Write all that creates a table with its indexes."""
+    indexes = missing_indexes(contract, (contract.key, *contract.unique))
+    return (
+        *backend.prepare(contract),
+        create_table(backend, contract),
+        *(create_index(backend, contract.name, columns) for columns in indexes),
+    )
+
+
 def check_keys(backend: Backend, contract: Contract) -> None:
     """Refuse a key that the database cannot index.
 
@@ -67,11 +111,11 @@ def check_keys(backend: Backend, contract: Contract) -> None:
     Raises:
         ContractError: a key holds such a column.
     """
-    for key in (contract.key, *contract.unique):
+    for key in (contract.key, *contract.unique, *contract.indexes):
         if unordered := [name for name in key if backend.codec(contract.column(name)).compare != "{}"]:
             raise ContractError(
                 f"column {unordered[0]!r} of table {contract.name} is stored as JSON, which PostgreSQL cannot index: "
-                "use a text column as the key"
+                "use a text column"
             )
 
 
@@ -126,6 +170,22 @@ def _check_references(contract: Contract, by_name: dict[TableName, Contract]) ->
                 f"table {contract.name}: {', '.join(reference.columns)} references {reference.table}."
                 f"{', '.join(reference.targets)}, which is not unique: point at the parent's key, or declare that column unique=True"
             )
+        mine = contract.column(reference.columns[0])
+        if parent and not isinstance(mine.dtype, pl.List):
+            _check_kinds(contract, mine, parent, parent.column(reference.targets[0]))
+
+
+def _check_kinds(contract: Contract, mine: Column, parent: Contract, theirs: Column) -> None:
+    """Refuse a column that can never equal the one it points at, as SQLite does not and PostgreSQL in its own words."""
+    text = (pl.String, pl.Enum, pl.Categorical)
+    both_text = isinstance(mine.dtype, text) and isinstance(theirs.dtype, text)
+    both_numbers = mine.dtype.is_numeric() and theirs.dtype.is_numeric()
+    same = both_text or both_numbers or type(mine.dtype) is type(theirs.dtype)
+    if not same or mine.options.uuid != theirs.options.uuid:
+        raise ContractError(
+            f"table {contract.name}: {mine.name!r}, which is {_kind(mine)}, references {parent.name}.{theirs.name}, which is "
+            f"{_kind(theirs)}: declare both alike"
+        )
 
 
 def _check_pointer(contract: Contract, pointer: Pointer, parent: Contract) -> None:

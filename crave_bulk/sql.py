@@ -5,9 +5,13 @@ Every builder of SQL in crave_bulk is a pure function that returns text; it is e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from crave_bulk.errors import ContractError
+
+_IN_A_ROW = 100  # tests; SQLite's depth of an expression is 1,000
 
 
 def quote(name: str) -> str:
@@ -59,11 +63,38 @@ def literal(text: str) -> str:
     Returns:
         The text in single quotes, its own single quotes doubled.
 
+    Raises:
+        ContractError: the text holds a NUL, at which a statement would end.
+
     Example:
         >>> print(literal("it's"))
         'it''s'
     """
+    if "\0" in text:
+        raise ContractError(f"{text!r} holds a NUL, which no statement can: take it out")
     return "'" + text.replace("'", "''") + "'"
+
+
+def chain(tests: Sequence[str], operator: str) -> str:
+    """Join tests by AND or OR, in groups of groups where there are many: SQLite takes no 1,000 in a row.
+
+    Args:
+        tests: expressions, at least one.
+        operator: ``AND`` or ``OR``.
+
+    Returns:
+        One expression.
+
+    Example:
+        >>> chain(["a", "b", "c"], "OR")
+        'a OR b OR c'
+        >>> chain([f"t{n}" for n in range(1000)], "AND").count("(")
+        10
+    """
+    while len(tests) > _IN_A_ROW:
+        groups = [tests[start : start + _IN_A_ROW] for start in range(0, len(tests), _IN_A_ROW)]
+        tests = [f"({f' {operator} '.join(group)})" for group in groups]
+    return f" {operator} ".join(tests)
 
 
 def split_name(name: str) -> tuple[str, ...]:
@@ -92,6 +123,22 @@ def split_name(name: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
+def name_part(part: str) -> str:
+    """Write one part of a dotted name so that `split_name` reads it again, as plainly as that can be.
+
+    Args:
+        part: the name of a schema, a table or a column, unquoted.
+
+    Returns:
+        The part, in double quotes only if it holds a dot or begins with a double quote.
+
+    Example:
+        >>> print(name_part("orders"), name_part("sales.orders"), name_part('5" pipes'))
+        orders "sales.orders" 5" pipes
+    """
+    return quote(part) if "." in part or part.startswith('"') else part
+
+
 def _closing_quote(text: str) -> int:
     """Find the quote that ends a quoted part at the start of the text, 0 where there is none."""
     at = 1
@@ -100,3 +147,90 @@ def _closing_quote(text: str) -> int:
             return at if text[at + 1 : at + 2] in ("", ".") else 0
         at += 2
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How a database's own operators and functions are written, so that none of the same name is taken for them.
+
+    PostgreSQL looks for both along the search path, and prefers one whose argument types match better to its own:
+    whoever may create a function in a schema of the path could have others run it.
+
+    Attributes:
+        operator: an operator, ``{}``.
+        function: a function, ``{}``.
+        temporary: a temporary table, ``{}``.
+        compares_null: ``IS DISTINCT FROM``, ``IN`` and ``BETWEEN`` look for no operator.
+    """
+
+    operator: str = "{}"
+    function: str = "{}"
+    temporary: str = "{}"
+    compares_null: bool = True
+
+    def op(self, operator: str) -> str:
+        """Write an operator."""
+        return self.operator.format(operator)
+
+    def fn(self, name: str) -> str:
+        """Write the name of a function."""
+        return self.function.format(name)
+
+    def temp(self, table: str) -> str:
+        """Write the name of a temporary table."""
+        return self.temporary.format(table)
+
+    def compare(self, left: str, operator: str, right: str) -> str:
+        """Write a comparison.
+
+        Example:
+            >>> Spelling().compare("a", "IS DISTINCT FROM", "b")
+            'a IS DISTINCT FROM b'
+            >>> Spelling("OPERATOR(pg_catalog.{})", compares_null=False).compare("a", "IS DISTINCT FROM", "b")
+            '((a OPERATOR(pg_catalog.=) b) IS NOT TRUE AND (a IS NOT NULL OR b IS NOT NULL))'
+        """
+        if self.compares_null or not operator.startswith("IS "):
+            return f"{left} {self.op(operator)} {right}"
+        differs = (
+            f"(({left} {self.op('=')} {right}) IS NOT TRUE AND ({left} IS NOT NULL OR {right} IS NOT NULL))"
+        )
+        return differs if operator == "IS DISTINCT FROM" else f"(NOT {differs})"
+
+    def equal(self, left: str, right: str) -> str:
+        """Write that two values are equal."""
+        return self.compare(left, "=", right)
+
+    def differs(self, left: str, right: str) -> str:
+        """Write that two values differ, NULL counting as one."""
+        return self.compare(left, "IS DISTINCT FROM", right)
+
+    def among(self, value: str, query: str) -> str:
+        """Write that a value is one of those that a query gives.
+
+        Example:
+            >>> Spelling("OPERATOR(pg_catalog.{})", compares_null=False).among("(a, b)", "SELECT 1, 2")
+            '(a, b) OPERATOR(pg_catalog.=) ANY (SELECT 1, 2)'
+        """
+        return f"{value} IN ({query})" if self.compares_null else f"{value} {self.op('=')} ANY ({query})"
+
+    def listed(self, value: str, items: Iterable[str]) -> str:
+        """Write that a value is one of several; there must be one."""
+        listed = ", ".join(items)
+        return (
+            f"{value} IN ({listed})"
+            if self.compares_null
+            else f"{value} {self.op('=')} ANY (ARRAY[{listed}])"
+        )
+
+
+PLAIN = Spelling()  # of a database in which nobody can make another function or operator
+
+
+def pinned(text: str) -> str:
+    """Write each operator in square brackets as PostgreSQL's own.
+
+    Example:
+        >>> pinned("a [=] b [||] 'x'")
+        "a OPERATOR(pg_catalog.=) b OPERATOR(pg_catalog.||) 'x'"
+    """
+    return re.sub(r"\[([-+*/<>=~!&|@]+)\]", r"OPERATOR(pg_catalog.\1)", text)

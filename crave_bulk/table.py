@@ -6,30 +6,62 @@ know. `contract_of` reads both once into plain values, which is all that the pip
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 import inspect
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal, get_args
+from decimal import Decimal
+from functools import cached_property, lru_cache
+from numbers import Number
+from types import UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import pandera.polars as pa
 import polars as pl
-from pandera.errors import SchemaInitError
+from pandera.errors import SchemaError, SchemaErrorReason
 
-from crave_bulk.errors import ContractError
-from crave_bulk.sql import quote, split_name
+from crave_bulk.errors import ContractError, shown
+from crave_bulk.sql import name_part, quote, split_name
 
 Merge = Literal["replace", "keep", "add", "max", "min", "coalesce", "union", "append"]
 Best = tuple[int, str]
 
 _METADATA = "crave_bulk"
+UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _OTHER_WORDS = {
     "primary_key": "key",
     "pk": "key",
     "foreign_key": "references",
     "fk": "references",
     "server_default": "default",
+}
+_PARTS = {
+    pl.List: "pl.List(pl.String)",
+    pl.Array: "pl.List(pl.String)",
+    pl.Struct: 'pl.Struct({"name": pl.String})',
+    pl.Enum: 'pl.Enum(["small", "large"])',
+    pl.Decimal: "pl.Decimal(10, 2)",
+}
+_LISTS = ("isin", "notin", "unique_values_eq")
+_RULES = {  # Pandera's name of a check, and the option that declares it
+    "equal_to": "eq",
+    "not_equal_to": "ne",
+    "greater_than": "gt",
+    "greater_than_or_equal_to": "ge",
+    "less_than": "lt",
+    "less_than_or_equal_to": "le",
+    "in_range": "in_range",
+    "isin": "isin",
+    "notin": "notin",
+    "unique_values_eq": "unique_values_eq",
+    "str_contains": "str_contains",
+    "str_endswith": "str_endswith",
+    "str_matches": "str_matches",
+    "str_length": "str_length",
+    "str_startswith": "str_startswith",
 }
 _RESERVED = ("_row", "_reasons")  # the columns that a report adds to a user's own
 
@@ -48,6 +80,7 @@ class FieldOptions:
     uuid: bool = False
     json: bool = False
     soft_delete: bool = False
+    index: bool | None = None
 
 
 def field(
@@ -62,6 +95,7 @@ def field(
     uuid: bool = False,
     json: bool = False,
     soft_delete: bool = False,
+    index: bool | None = None,
     metadata: dict[str, Any] | None = None,
     **pandera_options: Any,
 ) -> Any:
@@ -82,6 +116,8 @@ def field(
         uuid: the strings are UUIDs, 36 characters in lower case; PostgreSQL's own type there.
         json: the strings are JSON, kept to the letter.
         soft_delete: a deleted row is marked in this column rather than removed.
+        index: False makes no index on a column with ``references``, which has one otherwise: without it, the
+            deletion of a row that is pointed at reads the whole table. `Table` lists other indexes.
         metadata: passed on to Pandera.
         pandera_options: every option of ``pandera.Field``: ``ge``, ``isin``, ``nullable``, ``unique``,
             ``coerce``, ``alias``, ``str_length`` and so on.
@@ -99,8 +135,14 @@ def field(
         >>> contract_of(Foods).key, contract_of(Foods).unique
         (('food_id',), (('name',),))
     """
-    if merge not in get_args(Merge):
-        raise ContractError(f"merge={merge!r} is not a merge rule: use one of {', '.join(get_args(Merge))}")
+    if not isinstance(merge, str) or merge not in get_args(Merge):
+        raise ContractError(
+            f"merge={shown(merge)} is not a merge rule: use one of {', '.join(get_args(Merge))}"
+        )
+    if references is not None and not (isinstance(references, str) and references):
+        raise ContractError(
+            f'references={shown(references)} is not understood: write it as text, "table.column"'
+        )
     if on_update not in (None, "now"):
         raise ContractError(f"on_update={on_update!r} is not known: the only rule is 'now'")
     options = FieldOptions(
@@ -114,7 +156,14 @@ def field(
         uuid=uuid,
         json=json,
         soft_delete=soft_delete,
+        index=_index(references, index),
     )
+    for name in _LISTS:
+        values = pandera_options.get(name)
+        if values is not None and (isinstance(values, str | bytes) or not isinstance(values, Iterable)):
+            raise ContractError(
+                f"{name}={shown(values)} is not a list of values: write one, as in {name}=[…]"
+            )
     known = inspect.signature(pa.Field).parameters
     for name in pandera_options:
         if name in _OTHER_WORDS:
@@ -124,8 +173,8 @@ def field(
             raise ContractError(f"cb.field has no option {name!r}: did you mean {near[0]!r}?")
     try:
         return pa.Field(metadata={**(metadata or {}), _METADATA: options}, **pandera_options)
-    except (SchemaInitError, TypeError) as error:
-        raise ContractError(f"cb.field: {error}") from error
+    except Exception as error:  # what a check raises that cannot be, such as a bad regular expression
+        raise ContractError(f"cb.field: {shown(pandera_options)}: {error}") from error
 
 
 def _conditions(references: str | None, where: Any) -> tuple[tuple[str, Any], ...]:
@@ -143,6 +192,15 @@ def _conditions(references: str | None, where: Any) -> tuple[tuple[str, Any], ..
             'values that are text, whole numbers or booleans, such as {"type": "food"}'
         )
     return tuple(where.items())
+
+
+def _index(references: str | None, index: Any) -> bool | None:
+    if index is None or (references and isinstance(index, bool)):
+        return index
+    raise ContractError(
+        f"index={index!r} is not understood: it is True or False, and about a column with references=; list other "
+        "indexes in Config.indexes"
+    )
 
 
 def _best(merge: Merge, best: Any) -> Best | None:
@@ -164,7 +222,8 @@ class Table(pa.DataFrameModel):
 
     A column annotated ``X | None`` may be left out of a frame and may hold NULL; a ``nullable=True``
     field may hold NULL but must be in the frame. ``Config.name`` may be qualified (``sales.orders``),
-    ``Config.unique`` is one list of columns, or a list of such lists.
+    ``Config.unique`` is one list of columns, or a list of such lists. ``Config.indexes`` lists what else has an
+    index: columns, and lists of columns.
 
     Example:
         >>> class Orders(Table):
@@ -173,9 +232,19 @@ class Table(pa.DataFrameModel):
         ...     customer: str
         ...     class Config:
         ...         name = "orders"
+        ...         indexes = ["customer", ["customer", "order_id"]]
         >>> contract_of(Orders).columns[1]
         Column(name='customer', dtype=String, nullable=False, required=True)
     """
+
+    __indexes__: ClassVar[Any] = None
+
+    @classmethod
+    def _collect_config_and_extras(cls) -> tuple[type[Any], dict[str, Any]]:
+        """Take what Pandera does not know out of ``Config``: it would look for checks of these names."""
+        config, extras = super()._collect_config_and_extras()
+        cls.__indexes__ = extras.pop("indexes", None)
+        return config, extras
 
     @classmethod
     def build_schema_(cls, **kwargs: Any) -> pa.DataFrameSchema:
@@ -215,12 +284,15 @@ class TableName:
             ContractError: the name has more than two parts, or an empty one.
         """
         parts = split_name(name)
-        if not 1 <= len(parts) <= 2 or not all(parts):
+        # Half of a character, which no database holds.
+        lone = any("\ud800" <= sign <= "\udfff" for sign in name)
+        if not 1 <= len(parts) <= 2 or not all(parts) or lone:
             raise ContractError(f'{name!r} is not a table name: write "table" or "schema.table"')
         return cls(parts[-1], parts[0] if len(parts) == 2 else None)
 
     def __str__(self) -> str:
-        return f"{self.schema}.{self.table}" if self.schema else self.table
+        """Write the name as `parse` reads it again: a part that would be taken for another is quoted, no other is."""
+        return ".".join(name_part(part) for part in (self.schema, self.table) if part)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -239,6 +311,10 @@ class Column:
             stands for the number of the row, from 1.
         generated: computed by the database: read, and never written.
         identity_always: the database makes the value, and takes another only when it is overruled.
+        insert_only: only an INSERT that leaves the column out has a value made: the login may not ask for one.
+        filled_by_trigger: a trigger may put a value where a new row has NULL, so only the database can tell
+            whether NULL may stand there.
+        untyped: each value has a type of its own in the database, whatever the others have.
     """
 
     name: str
@@ -251,6 +327,9 @@ class Column:
     default_sql: str | None = None
     generated: bool = False
     identity_always: bool = False
+    insert_only: bool = False
+    filled_by_trigger: bool = False
+    untyped: bool = False
 
     def __repr__(self) -> str:
         return f"Column(name={self.name!r}, dtype={self.dtype}, nullable={self.nullable}, required={self.required})"
@@ -289,7 +368,7 @@ class Pointer(Reference):
     each: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Contract:
     """A table as the pipeline sees it: columns, key, unique keys, references and Pandera's schema.
 
@@ -298,6 +377,8 @@ class Contract:
         read_only: why it cannot be written, and what to do about it; None where it can.
         pointers: the references of lists, and those with a condition; one of a single value is among
             `references` as well, without its condition.
+        indexes: the columns of each index, besides the keys, that is wanted; of a table that was found, the
+            columns that each of its indexes begins with.
     """
 
     name: TableName
@@ -308,11 +389,16 @@ class Contract:
     schema: pa.DataFrameSchema
     read_only: str | None = None
     pointers: tuple[Pointer, ...] = ()
+    indexes: tuple[tuple[str, ...], ...] = ()
 
-    @property
+    @cached_property
     def column_names(self) -> list[str]:
         """The names of the columns, in order."""
         return [column.name for column in self.columns]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Column]:
+        return {column.name: column for column in self.columns}
 
     @property
     def soft_delete(self) -> Column | None:
@@ -333,7 +419,7 @@ class Contract:
         Returns:
             The column.
         """
-        return next(column for column in self.columns if column.name == name)
+        return self._by_name[name]
 
 
 def contract_of(table: type[Table]) -> Contract:
@@ -350,7 +436,7 @@ def contract_of(table: type[Table]) -> Contract:
     """
     if not (isinstance(table, type) and issubclass(table, Table)):
         raise ContractError(
-            f"a {type(table).__name__} is not a table: the first argument is a subclass of cb.Table, or the name of a "
+            f"an object of type {type(table).__name__} is not a table: the first argument is a subclass of cb.Table, or the name of a "
             "table in the database as text; the frame comes second"
         )
     return _contract(table)
@@ -360,25 +446,79 @@ def contract_of(table: type[Table]) -> Contract:
 def _contract(table: type[Table]) -> Contract:
     where = f"table {table.__name__}"
     try:
+        _check_config(where, table)
         schema = table.to_schema()
-    except (TypeError, ValueError, SchemaInitError) as error:
+    except ContractError:
+        raise
+    except Exception as error:  # a check that is not registered, an annotation that names nothing, …
         raise ContractError(f"{where} is not a Pandera model: {error}") from error
     columns = tuple(_column(where, name, column, schema.coerce) for name, column in schema.columns.items())
     contract = Contract(
         name=TableName.parse(schema.name or table.__name__),
         columns=columns,
         key=tuple(column.name for column in columns if column.options.key),
-        unique=_unique_keys(schema),
+        unique=_unique_keys(where, schema),
         references=tuple(_reference(where, column) for column in columns if _enforced(column)),
         schema=schema,
         pointers=tuple(_pointer(where, column) for column in columns if _checked(column)),
+        indexes=_indexes(where, table.__indexes__, columns),
     )
     _check(where, contract)
     return contract
 
 
+def _check_config(where: str, table: type[Table]) -> None:
+    """Refuse what ``Config`` cannot mean: a name that is no text, and attributes that nobody knows."""
+    config, unknown = (
+        table.__config__,
+        [name for name in table.__extras__ or () if not hasattr(pa.Check, name)],
+    )
+    name = getattr(config, "name", None)
+    if name is not None and not isinstance(name, str):
+        raise ContractError(
+            f'{where}: Config.name={shown(name)} is not text: write "table" or "schema.table"'
+        )
+    for column, annotation in get_type_hints(table, include_extras=True).items():
+        kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+        _check_parts(where, table, column, kinds or (annotation,))
+        if len([kind for kind in kinds if kind is not type(None)]) > 1:
+            raise ContractError(
+                f"{where}: column {column!r} is {annotation}, but a column has one type: choose one, with `| None` if it "
+                "may be left out"
+            )
+    if unknown:
+        known = [name for name in dir(pa.DataFrameModel.Config) if not name.startswith("_")]
+        near = difflib.get_close_matches(unknown[0], [*known, "indexes"], n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "it is neither an option nor a registered check"
+        raise ContractError(f"{where}: Config has no attribute {unknown[0]!r}: {hint}")
+
+
+def _check_parts(where: str, table: type[Table], column: str, kinds: Sequence[Any]) -> None:
+    """Refuse a dtype that lacks what it is made of: Polars cannot build it, or takes what nobody has said."""
+    declared = table.__fields__.get(column)
+    for bare in filter(None, map(_bare, kinds)):
+        if not (declared and declared[1].dtype_kwargs):
+            raise ContractError(
+                f"{where}: column {column!r} has pl.{bare.__name__} alone, which does not say what it holds: write it as "
+                f"in {_PARTS[bare]}"
+            )
+
+
+def _bare(dtype: Any) -> Any:
+    """Find a dtype that stands alone and lacks what it is made of, also within another."""
+    if isinstance(dtype, type):
+        return next((bare for bare in _PARTS if dtype is bare), None)
+    if isinstance(dtype, pl.Struct):
+        return next(filter(None, (_bare(field.dtype) for field in dtype.fields)), None)
+    return _bare(dtype.inner) if isinstance(dtype, pl.List | pl.Array) else None
+
+
 def _column(where: str, name: str, column: Any, coerce: bool) -> Column:
     options = (column.metadata or {}).get(_METADATA, FieldOptions())
+    if column.dtype is not None and _empty_struct(column.dtype.type):
+        raise ContractError(
+            f"{where}: column {name!r} is {column.dtype.type}, a struct without fields: give it one"
+        )
     if column.dtype is None:
         raise ContractError(f"{where}: column {name!r} has no type: annotate it, as in `{name}: str`")
     dtype = column.dtype.type
@@ -390,6 +530,13 @@ def _column(where: str, name: str, column: Any, coerce: bool) -> Column:
         coerce=column.coerce or coerce,
         options=options,
     )
+
+
+def _empty_struct(dtype: Any) -> bool:
+    """Tell whether a dtype is, or holds, a struct without fields."""
+    if isinstance(dtype, pl.Struct):
+        return not dtype.fields or any(_empty_struct(field.dtype) for field in dtype.fields)
+    return isinstance(dtype, pl.List | pl.Array) and _empty_struct(dtype.inner)
 
 
 def _reference(where: str, column: Column) -> Reference:
@@ -425,14 +572,43 @@ def _pointer(where: str, column: Column) -> Pointer:
     )
 
 
-def _unique_keys(schema: pa.DataFrameSchema) -> tuple[tuple[str, ...], ...]:
+def _unique_keys(where: str, schema: pa.DataFrameSchema) -> tuple[tuple[str, ...], ...]:
     """Collect ``Config.unique`` (one key, or a list of keys) and every field with ``unique=True``."""
-    declared: Sequence[Any] = [schema.unique] if isinstance(schema.unique, str) else schema.unique or []
-    if declared and all(isinstance(part, str) for part in declared):
+    declared: Any = [schema.unique] if isinstance(schema.unique, str) else schema.unique or []
+    if isinstance(declared, list | tuple) and all(isinstance(part, str) for part in declared):
         declared = [declared]
+    if not isinstance(declared, list | tuple) or not all(
+        isinstance(key, list | tuple) and all(isinstance(name, str) for name in key) for key in declared
+    ):
+        raise ContractError(
+            f"{where}: Config.unique={shown(schema.unique)} is not understood: write one list of columns, or a list of "
+            "such lists"
+        )
     keys = [tuple(key) for key in declared]
     keys += [(name,) for name, column in schema.columns.items() if column.unique]
     return tuple(dict.fromkeys(tuple(dict.fromkeys(key)) for key in keys if key))
+
+
+def _indexes(where: str, declared: Any, columns: Sequence[Column]) -> tuple[tuple[str, ...], ...]:
+    """Collect ``Config.indexes``, and the columns that point at other rows."""
+    names, found = {column.name for column in columns}, list[tuple[str, ...]]()
+    if not isinstance(declared, list | tuple | None):
+        raise ContractError(
+            f"{where}: Config.indexes={declared!r} is not a list of columns and lists of columns"
+        )
+    for part in declared or ():
+        index = (part,) if isinstance(part, str) else tuple(part) if isinstance(part, list | tuple) else ()
+        if not index or not names.issuperset(name for name in index if isinstance(name, str)):
+            raise ContractError(
+                f"{where}: Config.indexes has {part!r}, where a column or a list of columns is meant: it has {sorted(names)}"
+            )
+        if not all(isinstance(name, str) for name in index) or len(set(index)) < len(index) or index in found:
+            raise ContractError(
+                f"{where}: Config.indexes has {part!r}: name each column once, and each index once"
+            )
+        found.append(index)
+    points = [(c.name,) for c in columns if _enforced(c) and c.options.index is not False]
+    return tuple(dict.fromkeys((*found, *points)))
 
 
 def _check(where: str, contract: Contract) -> None:
@@ -447,10 +623,14 @@ def _check(where: str, contract: Contract) -> None:
         quote(column.name)
         _check_column(where, column)
         _check_merge(where, column)
+        _check_rules(where, column, contract.schema)
     if len(marks := [column for column in contract.columns if column.options.soft_delete]) > 1:
         raise ContractError(
             f"{where}: {marks[1].name!r} is a second soft_delete column: a row has one such mark"
         )
+    for column in contract.columns:
+        if column.options.default not in (None, "uuid", "now"):
+            _check_default(where, column, contract.schema)
     combined = {c.name for c in contract.columns if c.options.merge in ("union", "append")}
     if shared := [name for key in contract.unique for name in key if name in combined]:
         raise ContractError(
@@ -477,6 +657,10 @@ def _check_merge(where: str, column: Column) -> None:
     if rule in ("max", "min") and (dtype.is_nested() or column.options.json):
         raise ContractError(
             f"{where}: merge={rule!r} needs values that have an order, but {column.name!r} is {dtype}"
+        )
+    if column.options.soft_delete and column.options.key:
+        raise ContractError(
+            f"{where}: key column {column.name!r} cannot be the soft_delete mark: a key never changes"
         )
     if column.options.soft_delete and not (
         isinstance(dtype, pl.Boolean) or (isinstance(dtype, pl.Datetime | pl.Date) and column.nullable)
@@ -531,6 +715,87 @@ def _check_column(where: str, column: Column) -> None:
         raise ContractError(
             f"{where}: 'now' needs a Date or Datetime column, but {column.name!r} is {column.dtype}"
         )
+
+
+def _check_rules(where: str, column: Column, schema: pa.DataFrameSchema) -> None:
+    """Refuse a rule that the column's values cannot be tested by, which would fail at the first write."""
+    declared = schema.columns[column.name]
+    empty = pl.DataFrame(schema={column.name: column.dtype})
+    for check in declared.checks:
+        option = _RULES.get(check.name or "")
+        if option is None:
+            continue
+        value = ", ".join(f"{n}={shown(v)}" for n, v in check.statistics.items() if v is not None)
+        about = f"{where}: column {column.name!r} is {column.dtype}, and its rule {option} ({value}) cannot be tested"
+        if option.startswith("str_") and not isinstance(column.dtype, pl.String):
+            raise ContractError(f"{about}: it is for text, so leave it out, or declare the column as text")
+        if not all(map(_fits(column.dtype, option), _values(check.statistics))):
+            raise ContractError(f"{about}: give it values that such a column can have")
+        try:
+            pa.DataFrameSchema({column.name: pa.Column(declared.dtype, checks=check)}).validate(empty)
+        except SchemaError as error:
+            if error.reason_code == SchemaErrorReason.CHECK_ERROR:
+                raise ContractError(f"{about}: {_said(str(error.failure_cases))}") from error
+
+
+def _said(words: str) -> str:
+    """Take the one line that says what is wrong out of what Polars says, which ends in the query."""
+    bad_pattern = re.search(r"^error: (.*)$", words, re.MULTILINE)
+    return bad_pattern[1] if bad_pattern else words.partition("\n")[0].partition("(")[2].strip('"')
+
+
+def _values(statistics: Mapping[str, Any]) -> list[Any]:
+    """List the values that a rule compares with."""
+    parts = [v for n, v in statistics.items() if not n.startswith("include_") and v is not None]
+    return [
+        v for part in parts for v in (part if isinstance(part, list | set | frozenset | tuple) else [part])
+    ]
+
+
+def _fits(dtype: pl.DataType, option: str) -> Callable[[Any], bool]:
+    """Choose the test whether a value of a rule is of a column's kind; Polars compares some others, all the same."""
+    if option == "str_length":
+        return lambda value: type(value) is int
+    if option.startswith("str_"):
+        return lambda value: isinstance(value, str | re.Pattern)
+    if isinstance(dtype, pl.Enum) and option not in _LISTS:
+        return lambda value: value in dtype.categories
+    if isinstance(dtype, pl.Boolean):
+        return lambda value: value is None or isinstance(value, bool)
+    if dtype.is_numeric():
+        return lambda value: (
+            value is None or not isinstance(value, bool | str | bytes | dt.date | dt.timedelta)
+        )
+    if dtype.is_temporal():
+        return lambda value: not isinstance(value, Number | str | bytes)
+    return lambda _: True
+
+
+def _check_default(where: str, column: Column, schema: pa.DataFrameSchema) -> None:
+    """Refuse a default that breaks a rule of its own column, so that no row could ever have it."""
+    default, name = column.options.default, column.name
+    about = f"{where}: default={shown(default)} of column {name!r}"
+    value = pl.Series(name, [default], dtype=column.dtype)
+    if isinstance(column.dtype, pl.Decimal) and Decimal(str(value[0])) != Decimal(str(default)):
+        raise ContractError(f"{about} is no {column.dtype}: it would be rounded to {value[0]}")
+    if column.options.uuid and isinstance(default, str) and not re.fullmatch(UUID, default):
+        raise ContractError(f"{about} is no UUID in lower case, 8-4-4-4-12")
+    if column.options.json and isinstance(default, str):
+        try:
+            json.loads(default)
+        except ValueError as error:
+            raise ContractError(f"{about} is not JSON: {error}") from error
+    declared = schema.columns[name]
+    alone = pa.DataFrameSchema(
+        {name: pa.Column(declared.dtype, checks=declared.checks, nullable=column.nullable)}
+    )
+    try:
+        alone.validate(value.to_frame())
+    except SchemaError as error:
+        # A check that looks at other columns fails here for want of them; that is for the rows to show.
+        if error.reason_code in (SchemaErrorReason.DATAFRAME_CHECK, SchemaErrorReason.SERIES_CONTAINS_NULLS):
+            rule = getattr(error.check, "error", None) or getattr(error.check, "name", None) or error.check
+            raise ContractError(f"{about} breaks a rule of the column itself: {rule}") from error
 
 
 def check_name(where: str, name: str) -> None:

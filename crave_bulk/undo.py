@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandera.polars as pa
 import polars as pl
 
 from crave_bulk import failures, journal
-from crave_bulk.backends.codec import Codec
+from crave_bulk.backends.codec import Codec, Form
 from crave_bulk.errors import CHANGED_SINCE, TableNotFound, UndoRefused
-from crave_bulk.journal import Stored
+from crave_bulk.journal import Stored, StoredColumn
 from crave_bulk.ledger import Ledger
-from crave_bulk.pipeline import dedupe, read
+from crave_bulk.pipeline import cascades, dedupe, read
 from crave_bulk.pipeline.attempt import Attempt
 from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.job import Job
-from crave_bulk.pipeline.merge import Columns
+from crave_bulk.pipeline.merge import Columns, Kind
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.pipeline.staging import Staging
 from crave_bulk.pipeline.verdict import Verdict
+from crave_bulk.pipeline.whole import Whole
 from crave_bulk.pipeline.work import Turn, Work
 from crave_bulk.report import OUTCOME
 from crave_bulk.session import Session
 from crave_bulk.sql import quote_all
-from crave_bulk.table import Column, Contract, FieldOptions
+from crave_bulk.table import Contract, FieldOptions, TableName
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +61,30 @@ def past(session: Session, ledger: Ledger, batch_id: str) -> Past:
     Raises:
         UndoRefused: there is no such batch, it was taken back already, or what it changed was not kept.
     """
-    columns = ["batch_id", "transaction_id", "verb", "table", "undoable", "undone_by"]
+    columns = ["batch_id", "transaction_id", "verb", "table", "undoable", "not_kept", "undone_by"]
     own = ledger.read(session, read.Selection({"batch_id": batch_id}, columns)) if _is_id(batch_id) else None
     if own is None or not own.height:
-        raise UndoRefused(f"there is no batch {batch_id!r} in {ledger.name}: see db.batches()")
+        raise UndoRefused(f"there is no batch {batch_id!r} in {ledger.name}", "see db.batches()")
     # The ids of batches sort by time, and a transaction has that of its first: no older ones need be looked at.
     first = own["transaction_id"][0]
     together = {"batch_id__gte": first, "transaction_id": first}
     found = ledger.read(session, read.Selection(together, columns, "batch_id"))
     for row in found.iter_rows(named=True):
         if row["undone_by"] is not None:
-            raise UndoRefused(f"batch {row['batch_id']} was taken back already, by batch {row['undone_by']}")
-        if not row["undoable"]:
+            by = row["undone_by"]
             raise UndoRefused(
-                f"batch {row['batch_id']} ({row['table']}) cannot be taken back: it was written with undo=False, or its "
-                "report says why the rows could not be kept as they were"
+                f"batch {row['batch_id']} was taken back already, by batch {by}",
+                f"db.undo({by!r}) brings it back",
             )
-    tables = ", ".join(found["table"]).split(", ")
-    return Past(
-        first, found["batch_id"].to_list(), list(dict.fromkeys(tables)), "undo" in found["verb"].to_list()
-    )
+        if not row["undoable"]:
+            why = row["not_kept"] or "it was written with undo=False, or its report says why"
+            raise UndoRefused(
+                f"batch {row['batch_id']} cannot be taken back, as the rows of table {row['table']} were not kept as they "
+                f"were: {why}",
+                "put them back by a batch of your own",
+            )
+    tables = list(dict.fromkeys(found["table"]))
+    return Past(first, found["batch_id"].to_list(), tables, "undo" in found["verb"].to_list())
 
 
 def _is_id(text: str) -> bool:
@@ -136,27 +142,44 @@ class UndoWork(Work):
         except _InTheWay as others:
             changed += self._changed_since(turn)  # what has changed may be what is in the way
             if not any(lines.height for lines in changed):
-                raise UndoRefused(str(others)) from None
+                raise UndoRefused(str(others), "force=True takes back the rest") from None
         lines = pl.concat(changed)
         if lines.height and not self.force:
-            raise UndoRefused(_refusal(self.past, lines), lines)
+            raise UndoRefused(
+                _refusal(self.past, lines),
+                "see .rows for all of them; force=True leaves those rows alone and takes back the rest",
+                lines,
+            )
         if self.past.undoes:
             self.ledger.stand_again(turn.session, self.past.batch_ids)
         ids = self.past.batch_ids
         if self.ledger.undone(turn.session, ids, turn.batch_id) < len(ids):
-            raise UndoRefused("another has taken the batch back just now; nothing was changed")
+            raise UndoRefused("another has taken the batch back just now", "see db.batches()")
         return verdict
 
     def _steps(self, session: Session) -> Iterator[Stored]:
         """Read the steps of the batches, the last of them first."""
         for batch_id in reversed(self.past.batch_ids):
             stored = journal.load(session, self.ledger, batch_id)
+            self._check_tables(session, batch_id, stored)
             if not stored and self._had_changed(session, batch_id):
                 raise UndoRefused(
                     f"what batch {batch_id} has changed is not kept any more, only that of the newest "
-                    f"{self.ledger.keep}: cb.connect(url, keep_undo=...) keeps more"
+                    f"{self.ledger.keep}",
+                    "cb.connect(url, keep_undo=...) keeps more, of what is written from then on",
                 )
             yield from reversed(stored)
+
+    def _check_tables(self, session: Session, batch_id: str, stored: Sequence[Stored]) -> None:
+        """Make sure that the steps are about the tables that the ledger names, and those that go along with them."""
+        own = [step.table for step in stored if _named(step.table, self.table)]
+        strange = [step.table for step in stored if step.table not in own]
+        if strange:
+            along = ", ".join(map(str, cascades.led_to(session, own)))
+            strange = [table for table in strange if not _named(table, along)]
+        if strange:
+            why = f"it is about table {strange[0]}, which the batch did not write, and to which no reference leads"
+            raise journal.unreadable(self.ledger, batch_id, why)
 
     def _had_changed(self, session: Session, batch_id: str) -> bool:
         """Tell whether a batch that is not in the journal should be there."""
@@ -169,19 +192,31 @@ class UndoWork(Work):
         """List the rows that are not as the last step that wrote them has left them."""
         seen: dict[str, pl.DataFrame] = {}
         for step in self._steps(turn.session):
-            wire = _wire(turn.session, step)
+            wire, step, now = self._now(turn, self._wire(turn.session, step), step)
             key = list(wire.contract.key)
-            now, keys = self._now(turn, wire, step), step.keys(key)
+            keys = step.keys(key)
             known = seen.get(wire.target, keys.clear())
-            yield _changed(step, wire, now, _moved(step.after, now, key).join(known, on=key, how="anti"))
+            moved = _moved(step.after, now, key).join(known, on=key, how="anti")
+            yield _changed(step, wire, now, moved)
             seen[wire.target] = pl.concat([known, keys])
+
+    def _wire(self, session: Session, stored: Stored) -> Whole:
+        """Describe the table of a step as it is now."""
+        try:
+            return _wire(session, self.ledger, stored)
+        except TableNotFound as error:
+            name = next(
+                (t for t in (str(stored.table), stored.table.table) if t in self.past.tables), stored.table
+            )
+            raise UndoRefused(
+                f"table {name} is gone, so the batch cannot be taken back", "create the table as it was"
+            ) from error
 
     def _take_back(self, turn: Turn, stored: Stored, verdict: Verdict) -> pl.DataFrame:
         """Put the rows of one step back, and list what has changed since."""
-        wire = _wire(turn.session, stored)
-        key = list(wire.contract.key)
         with self.clock.phase("dedupe", stored.after.height):
-            now = self._now(turn, wire, stored)
+            wire, stored, now = self._now(turn, self._wire(turn.session, stored), stored)
+            key = list(wire.contract.key)
             moved = _moved(stored.after, now, key)
             left = self._left.get(wire.target, moved.clear())
             # A row that was left alone in a later step stays so, even if it is now as this one left it.
@@ -194,9 +229,7 @@ class UndoWork(Work):
         new = stored.after.select(key).join(stored.before, on=key, how="anti", maintain_order="left")
         new = new.join(moved, on=key, how="anti", maintain_order="left")
         with self.clock.phase("merge", back.height + new.height):
-            gone = self._delete(turn, wire, new, late=False)
-            restored = self._put_back(turn, wire, back)
-            gone = self._delete(turn, wire, new, late=True) if gone is None else gone
+            gone, restored = self._in_turns(turn, wire, new, back, stored)
         for part, rows in ((restored, back), (gone, new)):
             self._account(verdict, part, rows.select(key), stored)
         mine = moved.join(left, on=key, how="anti", maintain_order="left")
@@ -212,7 +245,7 @@ class UndoWork(Work):
             line = found.row(0, named=True)
             raise _InTheWay(
                 f"{_rows(found['row'].n_unique())} of table {stored.table} cannot be put back: {line['column']} = "
-                f"{line['value']!r}: {line['message']}; nothing was changed: force=True takes back the rest"
+                f"{line['value']!r}: {line['message']}"
             )
         if found.height:
             verdict.failures.append(found.with_columns(pl.col("row") + len(verdict.outcomes)))
@@ -221,44 +254,75 @@ class UndoWork(Work):
         verdict.notes += part.notes
         self._keys.append(keys.select(pl.lit(str(stored.table)).alias("table"), pl.all()))
 
-    def _now(self, turn: Turn, wire: Wire, stored: Stored) -> pl.DataFrame:
-        """Read the rows as they are, and keep others from changing them."""
+    def _now(self, turn: Turn, wire: Whole, stored: Stored) -> tuple[Whole, Stored, pl.DataFrame]:
+        """Read the rows as they are, and keep others from changing them; give what was stored in the same form."""
         key, names = wire.contract.key, wire.contract.column_names
         keys = stored.keys(key)
         staging = Staging(turn.session, self.clock, wire.shorts(key))
         staging.put(keys.rename(wire.short, strict=False).with_row_index("_row").cast({"_row": pl.Int64}))
         lock = turn.session.backend.lock_rows.format(quote_all(key, "t."))
-        found = wire.fetch(turn.session, dedupe.kept_sql(wire, names, lock), names)
+        now_as, found = wire.rows(turn.session, lambda w: dedupe.kept_sql(w, names, lock, w.read_all()))
         staging.close()
-        return found.rename({wire.short[name]: name for name in names})
+        long = {wire.short[name]: name for name in names}
+        before, after = (
+            wire.convert(turn.session, rows.rename(wire.short), now_as).rename(long)
+            for rows in (stored.before, stored.after)
+        )
+        if found.select(wire.shorts(key)).is_duplicated().any():
+            raise UndoRefused(
+                f"several rows of table {wire.contract.name}{wire.with_children} have one key",
+                "make it the key of one row again",
+            )
+        stored = replace(stored, table=wire.contract.name, before=before, after=after)
+        return now_as, stored, found.rename(long)
 
-    def _delete(self, turn: Turn, wire: Wire, keys: pl.DataFrame, *, late: bool) -> Verdict | None:
-        """Delete rows; before the others are put back, None where one is still referred to."""
-        verdict = verdict_of(keys)
-        if not keys.height:
-            return verdict
-        try:
-            with turn.session.atomic():
-                self._run(turn, _delete_job(wire, keys), verdict)
-                if verdict.failures and not late:
-                    raise _TooEarly
-        except _TooEarly:
-            return None
-        return verdict
+    def _in_turns(
+        self, turn: Turn, wire: Whole, new: pl.DataFrame, back: pl.DataFrame, stored: Stored
+    ) -> tuple[Verdict, Verdict]:
+        """Delete new rows and put the others back, each as far as the other lets it, until nothing moves any more.
 
-    def _put_back(self, turn: Turn, wire: Wire, rows: pl.DataFrame) -> Verdict:
+        A new row may hold the unique value of a row that is put back, and another may refer to it until it is.
+        """
+        gone, restored = verdict_of(new), verdict_of(back)
+        self._alternate(turn, wire, (gone, new), (restored, back), stored)
+        loose = _loose(wire)
+        if loose and len(_left(gone)) and len(_left(restored)):
+            # A new row holds the unique value of a row that points at it: that one comes back without the value first.
+            rows = _with_nulls(back[_left(restored)], loose)
+            halfway = self._run(turn, _back_job(wire, rows, stored), verdict_of(rows))
+            restored.changes += halfway.changes
+            self._alternate(turn, wire, (gone, new), (restored, back), stored)
+        return gone, restored
+
+    def _alternate(
+        self,
+        turn: Turn,
+        wire: Whole,
+        new: tuple[Verdict, pl.DataFrame],
+        back: tuple[Verdict, pl.DataFrame],
+        stored: Stored,
+    ) -> None:
+        """Delete new rows and put the others back in turn, until nothing moves any more."""
+        before = -1
+        while (left := len(_left(new[0])) + len(_left(back[0]))) not in (0, before):
+            before = left
+            _go_on(*new, lambda rows: self._run(turn, _delete_job(wire, rows), verdict_of(rows)))
+            _go_on(*back, lambda rows: self._put_back(turn, wire, rows, stored))
+
+    def _put_back(self, turn: Turn, wire: Whole, rows: pl.DataFrame, stored: Stored) -> Verdict:
         """Put rows back; where unique values were exchanged in a circle, let go of all of them first."""
         verdict, loose = verdict_of(rows), _loose(wire)
+        job = _back_job(wire, rows, stored)
         try:
             with turn.session.atomic():
-                self._run(turn, _merge_job(wire, rows), verdict)
+                self._run(turn, job, verdict)
                 if loose and "unique" in failures.gather(verdict.failures)["stage"]:
                     raise _TooEarly
         except _TooEarly:
             let_go = self._run(turn, _loosening_job(wire, rows, loose), verdict_of(rows))
-            verdict = self._run(turn, _merge_job(wire, rows), verdict_of(rows))
+            verdict = self._run(turn, job, verdict_of(rows))
             verdict.changes = let_go.changes + verdict.changes
-        _note_others(verdict, rows, wire)
+        _note_others(turn.session, verdict, rows, wire)
         return verdict
 
     def _run(self, turn: Turn, job: Job, verdict: Verdict) -> Verdict:
@@ -266,6 +330,30 @@ class UndoWork(Work):
             # What is deferred is checked at the commit, when all tables are as they were.
             Attempt(replace(turn, joined=True), job, verdict, self.clock).run()
         return verdict
+
+
+def _named(table: TableName, names: str) -> bool:
+    """Tell whether a table is one of a list, perhaps without its schema."""
+    own = (str(table), str(replace(table, schema=None)))
+    return any(f", {name}, ".lower() in f", {names}, ".lower() for name in own)
+
+
+def _left(part: Verdict) -> pl.Series:
+    """Number the rows that are not done."""
+    return (part.outcomes.is_null() | (part.outcomes == "rejected")).arg_true()
+
+
+def _go_on(part: Verdict, rows: pl.DataFrame, run: Callable[[pl.DataFrame], Verdict]) -> None:
+    """Try the rows that are not done, and add what became of them."""
+    left = _left(part)
+    if not len(left):
+        return
+    found = run(rows[left])
+    part.outcomes = part.outcomes.scatter(left, found.outcomes)
+    lines = failures.gather(found.failures)
+    part.failures = [lines.with_columns(row=left.gather(lines["row"]).cast(pl.Int64))]
+    part.changes += found.changes
+    part.notes += found.notes
 
 
 class _TooEarly(Exception):
@@ -281,70 +369,163 @@ def verdict_of(rows: pl.DataFrame) -> Verdict:
     return Verdict.over(rows.height)
 
 
-def _wire(session: Session, stored: Stored) -> Wire:
-    """Make the wire of the journal's own values, which need no declaration."""
-    try:
-        found = session.backend.reflect(session, stored.table)
-    except TableNotFound as error:
-        raise UndoRefused(f"table {stored.table} is gone, so the batch cannot be taken back") from error
-    if gone := [c["name"] for c in stored.columns if c["name"] not in found.column_names]:
-        raise UndoRefused(
-            f"column {gone[0]!r} of table {stored.table} is gone, so the batch cannot be taken back"
-        )
-    names = {column["name"] for column in stored.columns}
-    own = {column["name"] for column in stored.columns if column["key"]}
-    columns = tuple(
-        Column(
-            column["name"],
-            stored.before.schema[column["name"]],
-            nullable=found.column(column["name"]).nullable,
-            required=False,
-            coerce=False,
-            options=FieldOptions(key=column["key"]),
-            identity_always=column["identity_always"],
-        )
-        for column in stored.columns
-    )
+def _wire(session: Session, ledger: Ledger, stored: Stored) -> Whole:
+    """Describe the table as the catalog has it now, and how the journal's values travel to it."""
+    backend = session.backend
+    stored = replace(stored, table=_shortest(session, stored.table))
+    found = backend.reflect(session, stored.table)
+    if found.read_only and not found.key:
+        raise UndoRefused(f"table {stored.table} cannot be written", found.read_only)
+    for column in stored.columns:
+        _check_column(stored, column, found)
+    forms = {column.name: backend.form(found.column(column.name)) for column in stored.columns}
+    dtypes = stored.before.schema
+    codecs = {c.name: _codec(ledger, stored, c, dtypes[c.name], forms[c.name], found) for c in stored.columns}
+    _check_written(ledger, stored, forms, codecs, found)
+    names = {column.name for column in stored.columns}
+    own = {column.name for column in stored.columns if column.key}
     contract = Contract(
         name=stored.table,
-        columns=columns,
-        key=tuple(column["name"] for column in stored.columns if column["key"]),
+        columns=tuple(
+            replace(
+                found.column(column.name),
+                dtype=codecs[column.name].wire,
+                required=False,
+                coerce=False,
+                options=FieldOptions(key=column.key),
+                default_sql=None,
+            )
+            for column in stored.columns
+        ),
+        key=tuple(column.name for column in stored.columns if column.key),
         unique=tuple(key for key in (found.key, *found.unique) if set(key) <= names and set(key) != own),
         references=tuple(r for r in found.references if set(r.columns) <= names),
         schema=pa.DataFrameSchema(),
     )
-    codecs = {
-        column["name"]: Codec(
-            "",
-            stored.before.schema[column["name"]],
-            stage=column["stage"],
-            read=column["read"],
-            compare=column["compare"],
+    raw = {column.name for column in stored.columns if column.raw and not column.key}
+    keys = {name: codecs[name] for name in contract.key}
+    return Whole(contract, backend, keys, forms, raw=raw)
+
+
+def _shortest(session: Session, table: TableName) -> TableName:
+    """Leave the schema out of a name if the table is found without it, as users write it."""
+    if table.schema is None:
+        return table
+    plain = TableName(table.table)
+    try:
+        with session.shielded():
+            found = session.backend.overview(session, plain).schema
+    except TableNotFound:
+        return table
+    return plain if found is not None and found == table.schema else table
+
+
+def _check_column(stored: Stored, column: StoredColumn, found: Contract) -> None:
+    """Refuse to put values back into a column that is not there any more, or is another."""
+    which = f"column {column.name!r} of table {stored.table}"
+    if column.name not in found.column_names:
+        raise UndoRefused(f"{which} is gone, so the batch cannot be taken back", "add the column as it was")
+    there = found.column(column.name)
+    if there.generated:
+        raise UndoRefused(
+            f"{which} is computed by the database now, so the batch cannot be taken back",
+            "make it a column that can be written, as it was",
         )
-        for column in stored.columns
+    if _kind(there.sql_type or "") != _kind(column.type):
+        raise UndoRefused(
+            f"{which} was {column.type or 'without a type'} when the batch was written, and is "
+            f"{there.sql_type or 'without a type'} now, so the batch cannot be taken back",
+            "give the column the type that it had",
+        )
+
+
+def _kind(sql_type: str) -> str:
+    """Leave out of a type how long its values may be."""
+    return re.sub(r"\(.*?\)", "", sql_type).upper()
+
+
+def _codec(
+    ledger: Ledger, stored: Stored, column: StoredColumn, dtype: pl.DataType, form: Form, found: Contract
+) -> Codec:
+    """Choose how the stored values of a column travel; those of a key may do as a frame's of some declaration."""
+    as_frame = ledger.backend.codec(found.column(column.name))
+    if not column.key:
+        wanted = form.raw if column.raw else form.plain
+        if wanted.wire == dtype:
+            return wanted
+    else:
+        ways = [form.plain, as_frame, form.raw]
+        if _are_decimals(stored, column.name, found.column(column.name).dtype):
+            ways = [as_frame, *ways]
+        for one in ways:
+            if one.wire == dtype:
+                return one
+        if dtype.is_numeric() and form.plain.wire.is_numeric():
+            return Codec("", dtype)
+    raise journal.unreadable(
+        ledger,
+        stored.batch_id,
+        f"column {column.name!r} holds {dtype}, which is not how a value of type {column.type!r} is kept",
+    )
+
+
+def _are_decimals(stored: Stored, name: str, dtype: pl.DataType) -> bool:
+    """Tell whether the text of a key is what frames of the column have, with all its decimals."""
+    if not isinstance(dtype, pl.Decimal):
+        return False
+    decimals = rf"^-?\d+\.\d{{{dtype.scale}}}$" if dtype.scale else r"^-?\d+$"
+    values = pl.concat([stored.before[name], stored.after[name]])
+    return bool(values.dtype == pl.String and values.str.contains(decimals).all())
+
+
+def _check_written(
+    ledger: Ledger,
+    stored: Stored,
+    forms: Mapping[str, Form],
+    codecs: Mapping[str, Codec],
+    found: Contract,
+) -> None:
+    """Refuse text that nothing has written, if the database would take it for NULL."""
+    own = {
+        c.name for c in stored.columns if c.key and _are_decimals(stored, c.name, found.column(c.name).dtype)
     }
-    return Wire(contract, session.backend, codecs)
+    for name, form in forms.items():
+        if form.written and codecs[name].stage == form.raw.stage and name not in own:
+            for rows in (stored.before, stored.after):
+                if not rows[name].str.contains(form.written).all():
+                    raise journal.unreadable(ledger, stored.batch_id, f"column {name!r} holds no values")
 
 
-def _merge_job(wire: Wire, rows: pl.DataFrame) -> Job:
-    """Make the job that puts rows back: all their columns, as they were."""
+def _back_job(wire: Whole, rows: pl.DataFrame, stored: Stored) -> Job:
+    """Make the job that puts rows back: all columns of those that are gone, of others those that were changed."""
     contract = wire.contract
-    names = [c.name for c in contract.columns if c.options.key or not c.identity_always]
-    changed = [name for name in names if name not in contract.key]
-    return Job(wire, "merge", Columns(names, changed, changed), {}, rows)
+    names = contract.column_names
+    # The loose ones as well: they may have been let go of on the way.
+    put_back = {*stored.changed, *_loose(wire)}
+    changed = [n for n in names if n in put_back and not contract.column(n).identity_always]
+    there = rows.join(stored.after, on=contract.key, how="semi").height
+    # Also with a table that inherits: an update reaches its rows, an insert would add others.
+    kind: Kind = "update" if there == rows.height else "merge"
+    return Job(wire, kind, Columns(names, changed, changed), {}, rows, restores=True)
 
 
-def _loose(wire: Wire) -> list[str]:
+def _loose(wire: Whole) -> list[str]:
     """Name the columns of unique keys that may be NULL, and so hold nothing."""
     contract = wire.contract
     unique = {name for key in contract.unique for name in key} - set(contract.key)
     return [column.name for column in contract.columns if column.name in unique and column.nullable]
 
 
-def _loosening_job(wire: Wire, rows: pl.DataFrame, names: list[str]) -> Job:
+def _loosening_job(wire: Whole, rows: pl.DataFrame, names: list[str]) -> Job:
     """Make the job that sets columns of some rows to NULL."""
-    frame = rows.with_columns(pl.lit(None, rows.schema[name]).alias(name) for name in names)
-    return Job(wire, "update", Columns([*wire.contract.key, *names], names, names), {}, frame)
+    return Job(
+        wire, "update", Columns([*wire.contract.key, *names], names, names), {}, _with_nulls(rows, names)
+    )
+
+
+def _with_nulls(rows: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+    dtypes = rows.schema
+    return rows.with_columns(pl.lit(None, dtypes[name]).alias(name) for name in names)
 
 
 def _delete_job(wire: Wire, keys: pl.DataFrame) -> Job:
@@ -372,13 +553,15 @@ def _moved(after: pl.DataFrame, now: pl.DataFrame, key: list[str]) -> pl.DataFra
     return pl.concat([left.select(key), new.select(key)]).unique(maintain_order=True)
 
 
-def _note_others(verdict: Verdict, rows: pl.DataFrame, wire: Wire) -> None:
+def _note_others(session: Session, verdict: Verdict, rows: pl.DataFrame, wire: Whole) -> None:
     """Say where rows are not quite as they were, as a trigger has changed them on the way back."""
     others = 0
-    for change in journal.combined(verdict.changes):
-        names = {change.wire.short[name]: name for name in wire.contract.column_names}
-        left = change.now.rename(names).select(rows.columns)
-        others += left.join(rows, on=rows.columns, how="anti", nulls_equal=True).height
+    for change in journal.combined(session, verdict.changes):
+        as_one = wire.rawer(change.wire.raw)
+        back = wire.convert(session, rows.rename(wire.short), as_one)
+        left = change.under(session, change.wire.rawer(wire.raw)).now
+        left = left.rename({change.wire.short[n]: wire.short[n] for n in rows.columns}).select(back.columns)
+        others += left.join(back, on=back.columns, how="anti", nulls_equal=True).height
     if others:
         verdict.notes.append(
             f"{_rows(others)} of table {wire.contract.name} could not be put back exactly: a trigger of the database "
@@ -386,7 +569,7 @@ def _note_others(verdict: Verdict, rows: pl.DataFrame, wire: Wire) -> None:
         )
 
 
-def _changed(stored: Stored, wire: Wire, now: pl.DataFrame, moved: pl.DataFrame) -> pl.DataFrame:
+def _changed(stored: Stored, wire: Whole, now: pl.DataFrame, moved: pl.DataFrame) -> pl.DataFrame:
     """List the values that are not as the batch has left them."""
     key = list(wire.contract.key)
 
@@ -404,8 +587,7 @@ def _refusal(past: Past, lines: pl.DataFrame) -> str:
     return (
         f"{_rows(rows)} that batch {past.batch_ids[-1]} wrote {'has' if rows == 1 else 'have'} changed since; the first "
         f"is {first['key']} of table "
-        f"{first['table']}: {first['column']} was {first['written']!r} and is {first['found']!r}; nothing was changed: "
-        "see .rows for all of them; force=True leaves those rows alone and takes back the rest"
+        f"{first['table']}: {first['column']} was {first['written']!r} and is {first['found']!r}"
     )
 
 

@@ -15,7 +15,7 @@ from crave_bulk.condition import compile_text
 from crave_bulk.errors import ContractError
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.scalar import many
-from crave_bulk.sql import quote
+from crave_bulk.sql import chain, quote
 
 Where = Mapping[str, Any] | str | None
 
@@ -60,8 +60,8 @@ def compile_where(
         ...     wire = Wire(contract_of(Foods), db.backend)
         ...     print(compile_where(wire, db.backend, {"name": "soup", "food_id__lt": 9}).sql)
         ...     print(compile_where(wire, db.backend, "name = 'soup' AND food_id < 9").sql)
-        (t."name" = ?1) AND (t."food_id" < ?2)
-        ((t."name" = ?1) AND (t."food_id" < ?2))
+        (t."name" = ?1) AND ((t."food_id" < ?2 AND typeof(t."food_id") IN ('integer', 'real')))
+        ((t."name" = ?1) AND ((t."food_id" < ?2 AND typeof(t."food_id") IN ('integer', 'real'))))
     """
     bound = parameters or Parameters(backend)
     before = len(bound.values)
@@ -77,7 +77,7 @@ def compile_where(
     elif isinstance(where, Mapping):
         table = str(wire.contract.name)
         parts = [_entry(comparer, table, columns, key, value) for key, value in where.items()]
-        sql = " AND ".join(f"({part})" for part in parts) or "true"
+        sql = chain([f"({part})" for part in parts], "AND") or "true"
     else:
         raise ContractError(
             f"where={where!r} is not a condition: write a mapping such as {{'price__lt': 5}}, or a SQL condition as text"

@@ -81,3 +81,8 @@ def unchanged(db: cb.Database, name: str, frame: pl.DataFrame, key: str) -> bool
         found = session.fetch(query).item()
         session.execute(f"DROP TABLE {STAGE}")
     return bool(found == frame.height)
+
+
+def ask(db: cb.Database, query: str) -> pl.DataFrame:
+    with db.session() as session:
+        return session.fetch(query)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pyarrow as pa
 import pytest
 
 import crave_bulk as cb
+from crave_bulk import retry
+from crave_bulk.backends.sqlite import SQLite
 from crave_bulk.examples import Foods
 
 GOOD = pl.DataFrame({"food_id": [1, 2], "name": ["soup", "bread"]})
@@ -29,9 +32,9 @@ FRAMES: list[tuple[str, Any, str]] = [
     ),
     ("narrow type", GOOD.with_columns(pl.col("food_id").cast(pl.Int32)), r"is Int32, the table has Int64"),
     ("no columns", pl.DataFrame(), r"the frame has no columns"),
-    ("a list", [{"food_id": 1}], r"a list is not a frame: pass a Polars DataFrame"),
-    ("a text", "foods.csv", r"a str is not a frame"),
-    ("None", None, r"a NoneType is not a frame"),
+    ("a list", [{"food_id": 1}], r"type list is not a frame: pass a Polars DataFrame"),
+    ("a text", "foods.csv", r"type str is not a frame"),
+    ("None", None, r"type NoneType is not a frame"),
 ]
 
 
@@ -217,18 +220,18 @@ def test_a_full_database_says_so(tmp_path: Path) -> None:
         assert db.read(Foods).is_empty()
 
 
-def test_a_locked_file_says_so(tmp_path: Path) -> None:
+def test_a_locked_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "_ENOUGH", 0.5)  # rather than half a minute
+    monkeypatch.setattr(SQLite, "patience", replace(SQLite.patience, seconds=0.2))
     with (
         cb.connect(f"sqlite:///{tmp_path}/locked.db") as db,
         cb.connect(f"sqlite:///{tmp_path}/locked.db") as other,
     ):
         db.create(Foods)
-        with other.session() as waiting:
-            waiting.fetch("PRAGMA busy_timeout = 50")
-            with db.session() as session, session.atomic():
-                session.execute("INSERT INTO foods VALUES (1, 'held')")
-                with pytest.raises(cb.DatabaseBusy, match="run the call again"):
-                    other.insert(Foods, GOOD)
+        with db.session() as session, session.atomic():
+            session.execute("INSERT INTO foods VALUES (1, 'held')")
+            with pytest.raises(cb.DatabaseBusy, match="run the call again"):
+                other.insert(Foods, GOOD)
         assert other.upsert(Foods, GOOD).counts == {"input": 2, "inserted": 1, "updated": 1}
 
 

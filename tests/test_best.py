@@ -7,8 +7,9 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from properties import examples
 
 import crave_bulk as cb
 
@@ -158,7 +159,7 @@ VOTES = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40)
 @given(lists=st.lists(st.none() | VOTES, min_size=1, max_size=6), cuts=st.sets(st.integers(1, 5)))
 @example(lists=[reviews(1, 1), reviews(2, 3, 4, 4)], cuts={1})
 def test_the_result_does_not_depend_on_how_rows_are_cut_into_batches(

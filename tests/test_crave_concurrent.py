@@ -80,7 +80,9 @@ def alone() -> Any:
         return whole(db)
 
 
-@pytest.mark.parametrize("workers", ["threads", "processes"])
+# Eight processes take their time to start.
+@pytest.mark.thorough
+@pytest.mark.parametrize("workers", ["threads", pytest.param("processes", marks=pytest.mark.thorough)])
 def test_writers_at_once_come_to_what_one_writer_does(
     url: str, alone: Any, workers: str, request: Any
 ) -> None:
@@ -95,6 +97,7 @@ def test_writers_at_once_come_to_what_one_writer_does(
         assert db.read(crave.Reviews).height == 0
 
 
+@pytest.mark.thorough
 def test_answers_and_merges_take_their_turn_with_ingestions(db: cb.Database, url: str) -> None:
     db.create(*crave.TABLES)
     ingest(db, said("Golden Lotus", "ramen", "a", google_place_id="G"), said("Lotus House", "ramen", "b"))

@@ -28,12 +28,15 @@ from crave_world import (
     tables,
     whole,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 import crave_bulk as cb
 from crave_bulk import crave
 from crave_bulk.card import OUTCOME_COLOURS, PHASE_COLOURS
+
+pytestmark = pytest.mark.thorough_on_postgres  # here as everywhere, what the verbs do is tested on both
 
 RESTAURANTS = ["Golden Lotus", "Brick Oven Barn", "Casa Verde"]
 FOODS = ["ramen", "pizza", "brisket"]
@@ -118,7 +121,8 @@ def test_connections_and_metrics_are_those_of_mentions_counted_one_at_a_time(gra
     assert report.counts["inserted"] + report.counts["duplicate"] == len(mentions)
 
 
-@settings(max_examples=12, deadline=None)
+@pytest.mark.thorough
+@examples(12)
 @given(st.lists(MENTIONS, min_size=1, max_size=12), st.data())
 def test_mentions_in_batches_are_what_they_are_all_at_once(mentions: list[Row], data: st.DataObject) -> None:
     cuts = [*sorted(data.draw(st.sets(st.integers(1, len(mentions)), max_size=3))), len(mentions)]
@@ -354,7 +358,7 @@ def test_one_row_that_is_no_mention_and_nothing_is_written(graph: cb.Database) -
             r"created_at has no time zone: say which it is in, as in pl.col\('created_at'\).dt.replace_time_zone\('UTC'\)",
         ),
         (frame(PALM).with_columns(upvotes=pl.lit("many")), {}, "a column of the wrong type"),
-        ([PALM], {}, "the extraction is a list: pass a Polars frame"),
+        ([PALM], {}, "the extraction is of type list: pass a Polars frame"),
         (frame(PALM), {"on_reject": "drop"}, "on_reject"),
         (frame(PALM), {"as_of": dt.datetime(2026, 1, 1)}, "as_of has no time zone"),
         (frame(PALM), {"merge_at": 2}, "merge_at"),

@@ -14,6 +14,8 @@ from crave_world import NOW, Row, changed, entity, frame, held, ingest, people, 
 import crave_bulk as cb
 from crave_bulk import crave
 
+pytestmark = pytest.mark.thorough_on_postgres  # here as everywhere, what the verbs do is tested on both
+
 NAMES: dict[str, list[str]] = {
     "restaurant": ["Golden Lotus", "Brick Oven Barn"],
     "food": ["ramen", "pizza", "brisket"],
@@ -84,6 +86,7 @@ def merge(db: cb.Database, kind: str, gone: str, into: str) -> crave.Merged:
 # -- merges --
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("kind", "gone", "into"), PAIRS)
 def test_merged_it_is_as_if_it_had_been_known_from_the_start(
     graph: cb.Database, memory: cb.Database, kind: str, gone: str, into: str

@@ -5,8 +5,11 @@ from __future__ import annotations
 import datetime as dt
 
 import polars as pl
+import pytest
 
 import crave_bulk as cb
+
+pytestmark = pytest.mark.thorough_on_postgres  # here as everywhere, what the verbs do is tested on both
 
 DAY = dt.datetime(2026, 5, 31, tzinfo=dt.UTC)
 

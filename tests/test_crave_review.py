@@ -14,6 +14,8 @@ import crave_bulk as cb
 from crave_bulk import crave
 from data.crave.generate import everything
 
+pytestmark = pytest.mark.thorough_on_postgres  # here as everywhere, what the verbs do is tested on both
+
 SURE = said("Golden Lotus", "ramen", "s1", city="Austin", google_place_id="G1")
 # The same place under another name: nobody can say but somebody who knows it.
 UNSURE = said("Zebra Noodles", "pizza", "s2", 4, google_place_id="G1")
@@ -107,6 +109,7 @@ def test_what_waits_does_not_change_where_it_is_loaded_in_other_company(memory: 
         assert changed(before, tables(memory)) == []
 
 
+@pytest.mark.thorough
 def test_loaded_again_generated_mentions_change_nothing(memory: cb.Database) -> None:
     extraction = everything(40, 250, 3, listed=5)["extraction"]
     for start in range(0, 250, 50):

@@ -13,6 +13,8 @@ from crave_world import DAY, NOW
 import crave_bulk as cb
 from crave_bulk.crave import TABLES, Connections, Entities, Mentions
 
+pytestmark = pytest.mark.thorough_on_postgres  # here as everywhere, what the verbs do is tested on both
+
 PALM, BARN, STEAK, MEAT, PIE, SPICY, CRISP, PATIO, CHEAP, NOBODY = (str(uuid.UUID(int=n)) for n in range(10))
 KINDS = {
     PALM: "restaurant",

@@ -72,7 +72,8 @@ def test_whole_tables_in_dependency_order(foods: cb.Database) -> None:
     )
     ratings = table("ratings", alias=(str, cb.field(key=True, references="aliases.alias")))
     plan = grows_to(foods, ratings, Foods, aliases)
-    assert [line.split('"')[1] for line in plan] == ["aliases", "ratings"]
+    made = [line.split('"')[1] for line in plan if line.startswith("CREATE TABLE")]
+    assert made == ["aliases", "ratings"]
     foods.insert(aliases, pl.DataFrame({"alias": ["broth"], "food": [1]}))
 
 
@@ -82,6 +83,7 @@ def test_a_column_that_may_be_null(foods: cb.Database) -> None:
     assert foods.read(more)["note"].to_list() == [None, None]
 
 
+@pytest.mark.thorough_on_postgres
 @pytest.mark.parametrize(
     ("dtype", "default"),
     [
@@ -428,6 +430,7 @@ def test_a_rebuilt_table_is_as_it_was(file: cb.Database) -> None:
     assert kept == [
         "by_price",
         "foods",
+        "foods_kind_72d3ff9e_idx",
         "kinds",
         "lines",
         "log",

@@ -136,12 +136,12 @@ def test_what_other_programs_wrote_in_sqlite_is_read(tmp_path: Path) -> None:
         assert write(db, "User", read.with_columns(id=pl.col("id") + 10, email=pl.lit("new"))[:1]).is_empty()
         run(
             db,
-            """INSERT INTO "User" ("id", "email", "createdAt") VALUES (50, 'x', -1), (51, 'y', '2024-05-01')""",
+            """INSERT INTO "User" ("id", "email", "createdAt") VALUES (50, 'x', 253402300800), (51, 'y', '2024-05-01')""",
         )
         read = db.read("User", columns=["createdAt"], order_by="-id", limit=2)
         assert read["createdAt"].to_list() == [
             dt.datetime(2024, 5, 1),
-            dt.datetime(1969, 12, 31, 23, 59, 59, 999000),
+            dt.datetime(1978, 1, 11, 21, 31, 40, 800000),
         ]
 
 
@@ -277,12 +277,13 @@ def test_a_table_that_is_not_there(db: cb.Database) -> None:
     ):
         db.read("isues")
     with pytest.raises(
-        cb.errors.TableNotFound, match="no table qqq in the database: check its name and schema"
+        cb.errors.TableNotFound,
+        match="no table qqq in the database: create it with .*, or check its name and schema",
     ):
         db.read("qqq")
     with pytest.raises(cb.ContractError, match="is not a table name"):
         db.read("a.b.c")
-    with pytest.raises(cb.ContractError, match="an int is not a table|a int is not a table"):
+    with pytest.raises(cb.ContractError, match="an object of type int is not a table"):
         db.read(5)  # type: ignore[arg-type]
 
 

@@ -145,10 +145,14 @@ def test_through_the_text(victims: cb.Database) -> None:
         intact(victims)
 
 
+@pytest.mark.thorough_on_postgres
 def test_through_a_value(victims: cb.Database) -> None:
-    for attack in ATTACKS:
-        for lookup in ("", "__contains", "__startswith", "__endswith"):
-            for call in every_verb(victims, {f"name{lookup}": attack}):
+    lookups = ("", "__contains", "__startswith", "__endswith")
+    for number, attack in enumerate(ATTACKS):
+        for place, lookup in enumerate(lookups):
+            calls = every_verb(victims, {f"name{lookup}": attack})
+            # Every lookup is read with every attack; those that write share the attacks.
+            for call in calls if place == number % len(lookups) else calls[:1]:
                 if "\0" in attack and victims.backend.name == "postgresql":
                     with pytest.raises(cb.ContractError, match="NUL"):
                         call()
@@ -174,6 +178,7 @@ def test_a_value_is_found_to_the_letter(victims: cb.Database) -> None:
     intact(victims)
 
 
+@pytest.mark.thorough
 def test_a_value_is_written_to_the_letter(victims: cb.Database) -> None:
     for attack in ATTACKS:
         if "\0" not in attack:
@@ -183,6 +188,7 @@ def test_a_value_is_written_to_the_letter(victims: cb.Database) -> None:
     intact(victims)
 
 
+@pytest.mark.thorough
 def test_through_a_column_or_a_lookup(victims: cb.Database) -> None:
     for attack in ATTACKS:
         for where in ({attack: 1}, {f"id__{attack}": 1}, {f"{attack}__lt": 1}):

@@ -224,7 +224,9 @@ with cb.connect(sys.argv[1]) as db:
 """
 
 
-def test_several_processes_may_be_the_first(kitchen: cb.Database, url: str) -> None:
+@pytest.mark.thorough
+@pytest.mark.parametrize("processes", [2, pytest.param(6, marks=pytest.mark.thorough)])
+def test_several_processes_may_be_the_first(kitchen: cb.Database, url: str, processes: int) -> None:
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", FIRST, url, str(number)],
@@ -233,7 +235,7 @@ def test_several_processes_may_be_the_first(kitchen: cb.Database, url: str) -> N
             text=True,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         )
-        for number in range(4)
+        for number in range(processes)
     ]
     for writer in writers:
         assert writer.stdout is not None
@@ -244,7 +246,7 @@ def test_several_processes_may_be_the_first(kitchen: cb.Database, url: str) -> N
         writer.stdin.flush()
     written = {writer.communicate()[0].strip() for writer in writers}
     assert written == set(kitchen.batches()["batch_id"])
-    assert kitchen.read(Foods).height == len(written) == 4
+    assert kitchen.read(Foods).height == len(written) == processes
 
 
 def test_a_login_that_may_not_create_it_is_told_what_to_do(

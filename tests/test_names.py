@@ -41,6 +41,7 @@ def table_named(name: str, columns: list[str], **config: Any) -> type[cb.Table]:
     return type("Odd", (cb.Table,), namespace)
 
 
+@pytest.mark.thorough_on_postgres
 @pytest.mark.parametrize("name", [n for n in ODD if n != "dot.ted"])
 def test_a_table_of_any_name(db: cb.Database, name: str) -> None:
     check(db, table_named(name, ["id", "k", "v"]), ["id", "k", "v"])

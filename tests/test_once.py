@@ -199,3 +199,24 @@ def test_python_objects_have_no_content(site: cb.Database) -> None:
     frame = pl.DataFrame({"page": ["a"], "title": pl.Series([object()], dtype=pl.Object)})
     with pytest.raises(cb.ContractError):
         site.upsert(Pages, frame, once="n")
+
+
+def test_a_table_is_one_by_whichever_name(db: cb.Database) -> None:
+    with db.session() as session:
+        session.execute("CREATE TABLE t (id bigint PRIMARY KEY, n bigint)")
+    names = ("t", "public.t", '"t"') if db.backend.name == "postgresql" else ("t", "main.t", "T")
+    frame = pl.DataFrame({"id": [1], "n": [1]})
+    for once in (True, "a name"):
+        assert [db.upsert(name, frame, once=once).replayed for name in names] == [False, True, True]
+
+
+def test_tables_of_one_name_in_two_schemas_are_two(server_db: cb.Database) -> None:
+    frame = pl.DataFrame({"id": [1]})
+    with server_db.session() as session:
+        session.execute("CREATE SCHEMA other")
+        for name in ("t", "other.t"):
+            session.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY)")
+    assert [server_db.upsert(name, frame, once=True).replayed for name in ("t", "other.t")] == [False, False]
+    server_db.upsert("t", frame, once="a name")
+    with pytest.raises(cb.ContractError, match="is the name of batch"):
+        server_db.upsert("other.t", frame, once="a name")

@@ -61,7 +61,7 @@ def test_types_of_postgresql(types: cb.Database) -> None:
     }
     assert filled_in(found) == ["id", "s", "u", "jb", "ts", "m", "e"]
     assert [c.name for c in found.columns if c.identity_always] == ["id"]
-    assert found.column("id").default_sql == "nextval('public.t_id_seq'::regclass)"
+    assert found.column("id").default_sql == "pg_catalog.nextval('public.t_id_seq'::pg_catalog.regclass)"
     assert found.column("e").sql_type == "character varying(50)"
     assert not found.column("e").nullable
     assert longest(found, "e") == ["at most 50 characters"]
@@ -167,7 +167,7 @@ def test_what_a_type_does_not_keep_is_refused(types: cb.Database, column: str, v
 )
 def test_what_a_frame_cannot_hold_is_an_error(types: cb.Database, change: str, why: str) -> None:
     run(types, "INSERT INTO t DEFAULT VALUES", f"UPDATE t SET {change}")
-    with pytest.raises(cb.errors.DatabaseError, match=why):
+    with pytest.raises(cb.Unreadable, match=rf"of a frame cannot, in the row with id = 1: .*{why}"):
         types.read("t")
 
 
@@ -205,3 +205,31 @@ def test_kinds_of_tables_of_postgresql(server_db: cb.Database) -> None:
     ]
     with pytest.raises(cb.errors.TableNotFound, match="did you mean 'sales.orders'"):
         contract(server_db, "sales.order")
+
+
+@pytest.mark.parametrize(
+    ("sql_type", "bad", "good"),
+    [
+        ('"char"', "abc", "a"),
+        ("money", "1.005", "-$1,000.50"),
+        ("interval hour", "01:45:30", "03:00:00"),
+        ("timetz(0)", "10:00:00.75+00", "10:00:01+00"),
+        ("oid", "-1", "5"),
+        ("bit(3)", "1011", "101"),
+        ("varchar(3)[]", ["abc  "], ["abc", None]),
+        ("char(2)[]", ["abc"], ["ab"]),
+    ],
+)
+def test_a_value_that_a_type_would_cut_off_or_round_is_refused(
+    server_db: cb.Database, sql_type: str, bad: Any, good: Any
+) -> None:
+    run(server_db, f"CREATE TABLE t (id int PRIMARY KEY, v {sql_type})")
+    frame = pl.DataFrame({"id": [1, 2, 3], "v": [bad, good, None]})
+    report = server_db.insert("t", frame, on_reject="keep")
+    assert report.failures.select("row", "stage", "rule", "column").rows() == [(0, "validate", "exact", "v")]
+    with server_db.session() as session:
+        lost = session.fetch("SELECT v::text AS v FROM t ORDER BY id")["v"].to_list()
+    assert lost == ["{abc,NULL}" if good == ["abc", None] else "{ab}" if good == ["ab"] else good, None]
+    with pytest.raises(cb.ContractError, match="would be stored as another value in column 'v' of table t"):
+        server_db.update_where("t", {"v": bad}, where={"id": 3})
+    assert server_db.update_where("t", {"v": good}, where={"id": 3}).counts["updated"] == 1

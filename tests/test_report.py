@@ -44,6 +44,7 @@ def test_the_card_escapes_what_rows_hold() -> None:
     assert html.count("<div") == html.count("</div>")
 
 
+@pytest.mark.timed
 def test_timings_cover_the_call() -> None:
     report = examples.report()
     assert report.timings.columns == ["batch", "phase", "seconds", "rows"]

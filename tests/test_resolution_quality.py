@@ -57,6 +57,7 @@ def clusters(frame: pl.DataFrame) -> pl.DataFrame:
     return found.select(sure.alias("cluster")).with_columns(frame["true_id"])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("found", "precise", "complete"),
     [
@@ -117,6 +118,7 @@ def test_restaurants_of_one_list_are_put_together() -> None:
     assert recall >= 0.96
 
 
+@pytest.mark.thorough
 def test_confidence_is_the_share_that_is_true() -> None:
     every = [small_guides(), *(linked(3000, share, seed) for share, seed in ((0.5, 931), (0.2, 941)))]
     named = truth(pl.concat(every)).filter(pl.col("with_row").is_null())

@@ -334,6 +334,7 @@ def test_a_batch_takes_less_than_100_mb(url: str) -> None:
     assert int(done.stdout) < 50 * 2**20
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(("rows", "seconds"), [(100, 0.5), (500, 1.0)])
 def test_a_batch_is_fast(crave: cb.Database, ids: dict[str, str], rows: int, seconds: float) -> None:
     """There, 100 rows were to take less than 2 s and 500 less than 8."""
@@ -364,6 +365,7 @@ def test_connections_are_pooled(server_db: cb.Database) -> None:
     assert process() == first
 
 
+@pytest.mark.thorough
 def test_bulk_operations_run_at_the_same_time(crave: cb.Database, ids: dict[str, str]) -> None:
     def count(turn: int) -> None:
         frame = pairs(

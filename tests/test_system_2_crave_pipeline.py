@@ -27,6 +27,8 @@ from crave_bulk.crave import (
 from crave_bulk.crave.metrics import metrics
 from data.crave.generate import everything
 
+pytestmark = pytest.mark.thorough_on_postgres  # here as everywhere, what the verbs do is tested on both
+
 NOW = dt.datetime(2026, 5, 31, tzinfo=dt.UTC)
 METRICS = [
     "mention_count",
@@ -202,6 +204,7 @@ def test_below_070_creates(crave: cb.Database) -> None:
     assert aliases(crave, KNOWN) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("merge_at", "review_at", "decision"),
     [(-0.01, -0.02, "merge"), (0.01, -0.01, "review"), (0.02, 0.01, "create")],
@@ -402,6 +405,7 @@ def test_an_ingestion_can_be_taken_back(crave: cb.Database) -> None:
     assert whole(crave) == before
 
 
+@pytest.mark.thorough
 def test_loads_at_the_same_time_agree_with_one_after_the_other(crave: cb.Database) -> None:
     every = [
         said(
@@ -435,6 +439,7 @@ def test_the_same_load_at_the_same_time_counts_once(crave: cb.Database) -> None:
     counted(crave)
 
 
+@pytest.mark.thorough
 def test_generated_mentions_leave_the_graph_whole(crave: cb.Database) -> None:
     """Load what has the mistakes that people make, in batches, and then once more."""
     made = everything(40, 200, 7, listed=2)

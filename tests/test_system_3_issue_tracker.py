@@ -239,6 +239,7 @@ def test_operations_each_for_itself(tracker: cb.Database) -> None:
     assert tracker.read("issues", where={"status": "closed"})["id"].to_list() == [1]
 
 
+@pytest.mark.timed
 def test_a_hundred_issues_take_less_than_100_ms(tmp_path: Path) -> None:
     frame = pl.DataFrame({"title": [f"Issue {n}" for n in range(100)], "epic": [1] * 100})
     with cb.connect(f"sqlite:///{tmp_path}/tracker.db") as db:

@@ -58,7 +58,7 @@ def test_a_call_that_waits_too_long_for_a_lock_is_stopped(kitchen: cb.Database, 
         start = time.perf_counter()
         with pytest.raises(cb.TimedOut, match=r"after 0\.3 s, its timeout; nothing was written"):
             kitchen.update(Foods, foods(1, name="late"), timeout=0.3)
-        assert time.perf_counter() - start < 3
+        assert time.perf_counter() - start < 10
     assert kitchen.update(Foods, foods(1, name="next"), timeout=20).counts["updated"] == 1
 
 
@@ -72,6 +72,7 @@ def test_a_call_that_is_cancelled_from_another_thread(kitchen: cb.Database, url:
     assert kitchen.update(Foods, foods(1, name="next")).counts["updated"] == 1
 
 
+@pytest.mark.thorough
 def test_a_large_batch_is_stopped_in_the_middle(kitchen: cb.Database) -> None:
     seen: list[str] = []
     writing = threading.Event()
@@ -176,7 +177,7 @@ def test_the_time_of_a_call_covers_the_wait_for_a_connection() -> None:
             start = time.perf_counter()
             with pytest.raises(cb.TimedOut):
                 memory.insert(Foods, foods(1), timeout=0.3)
-            assert time.perf_counter() - start < 3
+            assert time.perf_counter() - start < 10
             done.set()
             holding.result()
 
@@ -202,6 +203,7 @@ def test_what_a_listener_raises_never_leaves_a_transaction_open(
 
 
 @pytest.mark.parametrize("statement", ["BEGIN", "SAVEPOINT"])
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_a_block_is_begun_leaves_nothing_open(kitchen: cb.Database, statement: str) -> None:
     """The driver notices the signal; the statement comes to its end all the same."""
     fired = [False]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
@@ -287,14 +288,6 @@ def test_a_plan_whose_rows_have_moved_is_stale(kitchen: cb.Database, change: str
     ):
         plan.apply()
     assert kitchen.read(Foods).height == 3
-
-
-def test_a_plan_is_applied_once(kitchen: cb.Database) -> None:
-    plan = kitchen.insert(Foods, foods(7), plan=True)
-    plan.apply()
-    with pytest.raises(cb.PlanStale):
-        plan.apply()
-    assert kitchen.batches().height == 2
 
 
 def test_a_plan_shows_what_would_be_refused(kitchen: cb.Database) -> None:
@@ -632,3 +625,139 @@ def test_rows_that_go_along_with_others_of_the_same_deletion_come_back(db: cb.Da
     assert report.counts == {"input": 3, "deleted": 3}
     report.undo()
     assert sorted(db.read("n").rows()) == before
+
+
+def test_a_plan_that_was_applied_says_so(kitchen: cb.Database) -> None:
+    plan = kitchen.upsert(Foods, foods(1, 3, name="x"), plan=True)
+    report = plan.apply()
+    for _ in range(2):
+        with pytest.raises(cb.PlanStale, match=f"applied already, as batch {report.batch_id}; nothing more"):
+            plan.apply()
+    assert kitchen.batches()["batch_id"].to_list()[0] == report.batch_id
+    report.undo()
+    assert plan.apply().counts == report.counts  # it stands no longer
+
+
+def test_a_plan_that_changes_nothing_is_applied_once_too(kitchen: cb.Database) -> None:
+    plan = kitchen.upsert(Foods, foods(1), plan=True)
+    assert plan.apply().counts == {"input": 1, "unchanged": 1}
+    with pytest.raises(cb.PlanStale, match="applied already"):
+        plan.apply()
+
+
+def test_a_plan_whose_transaction_was_rolled_back_can_be_applied(kitchen: cb.Database) -> None:
+    plan = kitchen.upsert(Foods, foods(3, name="x"), plan=True)
+    with pytest.raises(ZeroDivisionError), kitchen.transaction():
+        plan.apply()
+        with pytest.raises(cb.PlanStale, match="applied already"):
+            plan.apply()
+        raise ZeroDivisionError
+    assert plan.apply().counts == {"input": 1, "updated": 1}
+
+
+def test_a_plan_without_a_ledger_is_applied_once(url: str) -> None:
+    with cb.connect(url, ledger=False) as db:
+        db.create(Foods)
+        plan = db.upsert(Foods, foods(1), plan=True)
+        plan.apply()
+        with pytest.raises(cb.PlanStale, match="applied already"):
+            plan.apply()
+
+
+def test_a_refused_undo_says_why_and_what_to_do(kitchen: cb.Database) -> None:
+    wrong = kitchen.upsert(Foods, foods(1, name="wrong"))
+    kitchen.update(Foods, foods(1, name="since"), undo=False)
+    undone = kitchen.upsert(Foods, foods(2, name="undone"))
+    by = undone.undo()
+    refused = {
+        wrong.batch_id: ("has changed since", "force=True"),
+        kitchen.update(Foods, foods(2, name="not kept"), undo=False).batch_id: (
+            "rows of table foods were not kept as they were: it was written with undo=False",
+            "a batch of your own",
+        ),
+        undone.batch_id: (f"was taken back already, by batch {by.batch_id}", "brings it back"),
+        "nonsense": ("there is no batch 'nonsense'", "see db.batches()"),
+    }
+    for batch_id, (reason, advice) in refused.items():
+        with pytest.raises(cb.UndoRefused) as error:
+            kitchen.undo(batch_id)
+        assert reason in error.value.reason
+        assert advice in error.value.advice
+        assert str(error.value) == f"{error.value.reason}; nothing was changed: {error.value.advice}"
+    kept = kitchen.batches(where={"verb": "update"})["not_kept"].to_list()
+    assert kept == ["it was written with undo=False"] * 2
+
+
+def test_why_rows_could_not_be_kept_is_said_again_by_the_undo(server_db: cb.Database) -> None:
+    server_db.create(Foods)
+    server_db.insert(Foods, foods(1, 2))
+    with server_db.session() as session:
+        session.execute("CREATE TABLE notes (food_id bigint REFERENCES foods ON DELETE CASCADE)")
+        session.execute("INSERT INTO notes VALUES (1)")
+    report = server_db.delete(Foods, [1])
+    (note,) = (note for note in report.notes if "cannot be taken back" in note)
+    with pytest.raises(cb.UndoRefused) as error:
+        report.undo()
+    assert "rows of table notes, which has no key" in error.value.reason
+    assert note.partition(": ")[2].rstrip(".") in error.value.reason
+
+
+@pytest.mark.parametrize(
+    "call", [lambda db: db.delete_where("k", "v = 1"), lambda db: db.update_where("k", {"v": 2}, "v = 1")]
+)
+def test_a_key_that_is_nan_cannot_be_taken_back_and_says_so(
+    server_db: cb.Database, call: Callable[[cb.Database], cb.Report]
+) -> None:
+    with server_db.session() as session:
+        session.execute("CREATE TABLE k (id float8 PRIMARY KEY, v int)")
+        session.execute("INSERT INTO k VALUES ('NaN', 1)")
+    report = call(server_db)
+    assert "cannot be taken back: column 'id' of the key" in report.notes[0]
+    with pytest.raises(cb.UndoRefused, match="put them back by a batch of your own"):
+        report.undo()
+
+
+@pytest.mark.parametrize("kind", ["numeric(10,0)", "decimal(8,2)", "numeric(8,2)"])
+def test_rows_whose_key_is_a_decimal_are_taken_back(db: cb.Database, kind: str) -> None:
+    with db.session() as session:
+        session.execute(f"CREATE TABLE k (id {kind} PRIMARY KEY NOT NULL, v bigint)")
+        session.execute("INSERT INTO k VALUES (1, 1), (-30, 2)")
+    before = db.read("k", order_by="id")
+    other = before.with_columns(v=pl.lit(7, pl.Int64))
+    calls: list[Callable[[], cb.Report]] = [
+        lambda: db.delete_where("k", "v > 0"),
+        lambda: db.update_where("k", {"v": 5}, "v > 0"),
+        lambda: db.upsert("k", other),
+        lambda: db.update("k", other),
+        lambda: db.delete("k", before.select("id")),
+        lambda: db.sync("k", other[:1]),
+    ]
+    for call in calls:
+        report = call()
+        changed = db.read("k", order_by="id")
+        undone = report.undo()
+        assert db.read("k", order_by="id").equals(before)
+        again = undone.undo()
+        assert db.read("k", order_by="id").equals(changed)
+        again.undo()
+    assert db.read("k", order_by="id").equals(before)
+
+
+@pytest.mark.parametrize("kind", ["time", "timestamp"])
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)  # PostgreSQL has one form for a value
+def test_a_key_that_others_wrote_in_another_form_cannot_be_taken_back_and_says_so(
+    url: str, kind: str
+) -> None:
+    value = {"time": "08:00:00", "timestamp": "2024-05-01 08:00:00"}[kind]
+    with cb.connect(url) as db:
+        with db.session() as session:
+            session.execute(f"CREATE TABLE k (id {kind} PRIMARY KEY NOT NULL, v bigint)")
+            session.execute(f"INSERT INTO k VALUES ('{value}', 1), ('{value}.100000', 2)")
+        report = db.update_where("k", {"v": 7}, "v = 2")
+        assert report.undo().counts["updated"] == 1
+        for call in (lambda: db.update_where("k", {"v": 5}, "v = 1"), lambda: db.delete_where("k", "v = 5")):
+            report = call()
+            assert "cannot be taken back" in report.notes[0]
+            with pytest.raises(cb.UndoRefused, match="wrote in another form"):
+                report.undo()
+        assert db.read("k")["v"].to_list() == [2]

@@ -8,9 +8,10 @@ from typing import Any
 import pandera.polars as pa
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pandera.errors import SchemaErrors, SchemaWarning
+from properties import examples
 
 import crave_bulk as cb
 from crave_bulk.pipeline.intake import fit
@@ -83,7 +84,8 @@ def by_pandera(frame: pl.DataFrame, row: int) -> bool:
     return True
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.thorough
+@examples(150)
 @given(rows=ROWS)
 def test_verdicts_equal_panderas(rows: list[dict[str, Any]]) -> None:
     frame = pl.DataFrame(rows, schema=SCHEMA)
@@ -96,7 +98,7 @@ def test_verdicts_equal_panderas(rows: list[dict[str, Any]]) -> None:
     assert sorted(set(of_pandera["row"])) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(rows=ROWS.filter(bool))
 def test_rules_broken_equal_panderas(rows: list[dict[str, Any]]) -> None:
     frame = pl.DataFrame(rows, schema=SCHEMA)

@@ -80,6 +80,7 @@ def verb(request: pytest.FixtureRequest) -> Call:
     return VERBS[request.param]
 
 
+@pytest.mark.thorough_on_postgres
 def test_commits_alone(staff: cb.Database, url: str, verb: Call) -> None:
     before = rows(staff)
     verb(staff, Staff, 0)
@@ -96,6 +97,7 @@ def test_joins_an_outer_transaction_and_rolls_back_with_it(staff: cb.Database, v
     assert rows(staff) == before
 
 
+@pytest.mark.thorough
 def test_a_nested_block_rolls_back_alone(staff: cb.Database, verb: Call) -> None:
     with staff.transaction():
         staff.insert(Staff, people(50))
@@ -120,6 +122,7 @@ def test_the_outcomes_sum_to_the_input(staff: cb.Database, verb: Call) -> None:
     assert report._repr_html_()
 
 
+@pytest.mark.thorough_on_postgres
 def test_statements_do_not_depend_on_the_size_of_the_batch(staff: cb.Database, verb: Call) -> None:
     seen: list[str] = []
     staff.trace(seen.append)
@@ -133,6 +136,7 @@ def test_statements_do_not_depend_on_the_size_of_the_batch(staff: cb.Database, v
     assert counts[0] == counts[1] <= 34
 
 
+@pytest.mark.thorough_on_postgres
 def test_takes_an_existing_table_by_name(
     staff: cb.Database, verb: Call, request: pytest.FixtureRequest
 ) -> None:

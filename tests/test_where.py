@@ -9,8 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 from asking import ids, in_sql
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 import crave_bulk as cb
 
@@ -274,7 +275,7 @@ def trees(inner: Any) -> Any:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60)
 @given(condition=st.recursive(leaves(), trees, max_leaves=8))
 def test_any_condition_is_a_filter(staff: cb.Database, condition: tuple[str, pl.Expr]) -> None:
     text, test = condition

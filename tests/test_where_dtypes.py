@@ -171,6 +171,7 @@ def expected(name: str, lookup: str, number: int) -> list[int]:
     return frame.filter(test[lookup])["id"].to_list()
 
 
+@pytest.mark.thorough_on_postgres
 @pytest.mark.parametrize("name", DTYPES)
 def test_equality_of_each_dtype(lasting_db: cb.Database, name: str) -> None:
     table, values = filled(lasting_db, name), DTYPES[name][1]
@@ -204,6 +205,7 @@ def test_equality_of_each_dtype(lasting_db: cb.Database, name: str) -> None:
     assert ids(lasting_db, table, "NOT x IS NULL") == ids(lasting_db, table, "x IS NOT NULL") == [0, 1, 2]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ORDERED)
 def test_order_of_each_dtype(lasting_db: cb.Database, name: str) -> None:
     table, values = filled(lasting_db, name), DTYPES[name][1]

@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Any
 import adbc_driver_manager
 import polars as pl
 
-from crave_bulk.backends.codec import Codec
+from crave_bulk.backends.catalog import Overview
+from crave_bulk.backends.codec import Codec, Form
 from crave_bulk.backends.ddl import Alteration, Missing
-from crave_bulk.errors import BulkError
+from crave_bulk.errors import BulkError, DatabaseError
+from crave_bulk.sql import PLAIN, Spelling, chain
 from crave_bulk.table import Column, Contract, Reference, TableName
 
 if TYPE_CHECKING:
     from crave_bulk.session import Session
+
+
+LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer names off without an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class MergeParts:
             nothing where the database does not need to.
         alive: a condition that an existing row must meet to be updated.
         overriding: what an insert says to write a key that the database always makes up itself.
+        spelling: how the database's own operators are written.
+        versions: the versions of a row can be told apart, as those of a partitioned table cannot.
     """
 
     target: str
@@ -49,6 +56,13 @@ class MergeParts:
     returning: tuple[tuple[str, str, str], ...]
     alive: str = "true"
     overriding: str = ""
+    spelling: Spelling = PLAIN
+    versions: bool = True
+
+    @property
+    def match(self) -> str:
+        """The condition that the target ``t`` and the source ``s`` have the same key."""
+        return " AND ".join(self.spelling.equal(f"t.{name}", f"s.{name}") for name in self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +91,8 @@ class Phrases:
         integer: a whole number of 64 bits.
         real: a floating-point number of 64 bits.
         text: text that sorts by code points, and of whose letters only A to Z have a case.
+        array: a JSON array as text, of the values in ``{0}``.
+        shown: any value as text for people.
         moment: a moment with a zone, from the placeholder ``{0}`` of one without, in UTC.
     """
 
@@ -88,7 +104,24 @@ class Phrases:
     integer: str
     real: str
     text: str
+    array: str
+    shown: str
     moment: str = "{0}"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """An encoding of a database that lacks characters.
+
+    Attributes:
+        name: of the encoding.
+        has: a query that fails if a text holds a character that it lacks, ``{}`` being the text as UTF-8.
+        known: what was asked for before.
+    """
+
+    name: str
+    has: str
+    known: dict[str, bool]
 
 
 class Backend(ABC):
@@ -108,7 +141,7 @@ class Backend(ABC):
     patience: Patience | None = None  # where the wait for a lock cannot be interrupted
     wait_turn: str | None = None  # makes those who run it with the same number wait for each other's commit
     skip_locked: str = ""  # ends a query: passes over rows that another transaction is about to delete
-    wait_at_most: str | None = None  # ends the wait for another's lock with an error after some seconds
+    wait_at_most: str | None = None  # ends the wait for another's lock with an error after {} seconds
     series: str  # a table that counts to {} in its column i
     lock_rows: str = ""  # ends a query, {} being the key: keeps other writers from its rows until the commit
     counts_on: bool = False  # a number that is made is above all that are there, not the next of a sequence
@@ -119,7 +152,12 @@ class Backend(ABC):
     updated: str = "t."  # what RETURNING calls the target of an UPDATE … FROM
     check_now: str | None = None  # has the deferred constraints checked before the commit
     statement_options: dict[str, str] = {}  # noqa: RUF012 - the driver's own, never changed
+    held_by: str = (
+        ""  # of a row of `t`, where {} may be inherited from: ``holder``, and whether that is ``inherited``
+    )
     phrases: Phrases
+    encoding: Encoding | None = None  # where it is not UTF-8
+    spelling = PLAIN
 
     @abstractmethod
     def connect(self) -> Any:
@@ -128,6 +166,18 @@ class Backend(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release what the connections share."""
+
+    def cursor(self, connection: Any, statement: str) -> Any:  # noqa: ARG002 - SQLite chooses by it
+        """Open a cursor for a statement.
+
+        Args:
+            connection: one that `connect` has opened.
+            statement: the statement.
+
+        Returns:
+            The cursor.
+        """
+        return connection.cursor(adbc_stmt_kwargs=self.statement_options)
 
     @abstractmethod
     def table(self, name: TableName) -> str:
@@ -152,6 +202,33 @@ class Backend(ABC):
 
         Raises:
             ContractError: the database has no exact form for the dtype.
+        """
+
+    @abstractmethod
+    def form(self, column: Column) -> Form:
+        """Choose how every value travels that a column of the database can hold.
+
+        Args:
+            column: a column that was found in the database.
+
+        Returns:
+            Its form, which depends on nothing but its type.
+        """
+
+    @abstractmethod
+    def overview(self, session: Session, name: TableName) -> Overview:
+        """Read from the catalog, in a short query, which columns a table has.
+
+        Args:
+            session: a connection.
+            name: the table.
+
+        Returns:
+            What was found.
+
+        Raises:
+            TableNotFound: there is no such table.
+            BulkError: the database refused.
         """
 
     @abstractmethod
@@ -182,6 +259,17 @@ class Backend(ABC):
             The error of `crave_bulk.errors` to raise from it.
         """
 
+    def not_staged(self, error: DatabaseError) -> BulkError:
+        """Say why a staging table could not be created, where the driver does not.
+
+        Args:
+            error: what the driver said, without a code.
+
+        Returns:
+            The error to raise in its place, or the same.
+        """
+        return error
+
     def typed(self, query: str, dtypes: Sequence[pl.DataType]) -> str | None:  # noqa: ARG002
         """Write a query so that the driver knows its types, where it would otherwise guess.
 
@@ -207,27 +295,29 @@ class Backend(ABC):
         return None
 
     @abstractmethod
-    def dependents_sql(self, name: TableName) -> str:
-        """Ask which references of other tables forbid that rows of a table are deleted.
+    def uniques_sql(self, name: TableName) -> str:
+        """Ask which unique keys and unique indexes a table has, and what keeps rows from being matched by them.
 
         Args:
             name: the table.
 
         Returns:
-            A query: ``found``, a JSON list of ``schema``, ``table``, ``columns`` and ``targets``.
+            A query: ``found``, a JSON list of ``name``, ``columns``; ``others``, columns that an expression or a
+            condition names; ``expression``; and ``flaws``, keys of `catalog._FLAWS`.
         """
 
     @abstractmethod
-    def cascades_sql(self, name: TableName) -> str:
-        """Ask which references pass a deletion on to the rows that point, in other tables or in the table itself.
+    def pointing_sql(self, name: TableName) -> str:
+        """Ask which references point at a table, from other tables or from itself, and what they do on deletion.
 
         Args:
             name: the table.
 
         Returns:
-            A query: ``found``, a JSON list of ``schema``, ``table``, ``columns``, ``targets``; ``deletes``,
-            false where they are set to NULL or a default; ``own``, whether it is the table itself that
-            points; and ``known_as``, as of `known_as`.
+            A query: ``found``, a JSON list of ``schema``, ``table``, ``columns``, ``targets``; ``forbids``,
+            whether a row that is pointed at cannot be deleted; else ``deletes``, whether the rows that point are
+            deleted with it rather than set to NULL or a default; ``own``, whether it is the table itself that
+            points; ``known_as``, as of `known_as`; and ``indexed``, whether an index finds the rows that point.
         """
 
     @abstractmethod
@@ -250,9 +340,10 @@ class Backend(ABC):
 
         Returns:
             SQL expressions in a select list: ``watched``, whether triggers or rules may skip rows without
-            an error; ``exact``, whether a row will stand there just as it is written, as there are no
-            triggers and every column has the type that was declared; and ``deferred``, whether constraints
-            are checked at the commit.
+            an error; ``triggered``, whether there are triggers at all, which may write under another key; ``exact``,
+            whether a row will stand there just as it is written, as there are no triggers and every column has the
+            type that was declared; ``deferred``, whether constraints are checked at the commit; and ``inherited``,
+            whether other tables than its partitions inherit from it.
         """
 
     @abstractmethod
@@ -342,6 +433,18 @@ class Backend(ABC):
             BulkError: the database refused.
         """
 
+    def behind(self, name: TableName, column: Column) -> str | None:  # noqa: ARG002
+        """Write the statement that brings the source of a column's values past all that are there.
+
+        Args:
+            name: the table.
+            column: one of its columns, whose values the database makes.
+
+        Returns:
+            The statement; None where that never lags behind.
+        """
+        return None
+
     def orphans(self, contract: Contract, reference: Reference) -> str | None:  # noqa: ARG002
         """Ask how many rows break a reference that was just added.
 
@@ -388,14 +491,34 @@ def on_conflict_merge(parts: MergeParts, inserted: str = "") -> str:
     """
     action = "DO NOTHING"
     if parts.update and parts.compare:
-        sets = ", ".join(f"{name} = excluded.{name}" for name in parts.update)
-        action = f"DO UPDATE SET {sets}\nWHERE {differs(parts, 'excluded')}"
+        action = f"DO UPDATE SET {assignments(parts, 'excluded')}\nWHERE {differs(parts, 'excluded')}"
     # WHERE true: without it SQLite reads ON as the join of the SELECT.
     return (
         f"INSERT INTO {parts.target} AS t ({', '.join(parts.insert)}){parts.overriding}\n"
         f"SELECT {', '.join(parts.insert)} FROM ({parts.source}) AS s WHERE true\n"
         f"ON CONFLICT ({', '.join(parts.key)}) {action}{read_back(parts, inserted)}"
     )
+
+
+def assignments(parts: MergeParts, new: str) -> str:
+    """Write what an existing row takes over; a value that is the same in another form stays in its own.
+
+    Args:
+        parts: what to write where.
+        new: the alias of the new row; the existing one is ``t``.
+
+    Returns:
+        What follows ``SET``.
+    """
+    forms = {name: form for name, form in parts.compare if form != "{}"}
+
+    def value(name: str) -> str:
+        if name not in forms:
+            return f"{new}.{name}"
+        old, now = forms[name].format(f"t.{name}"), forms[name].format(f"{new}.{name}")
+        return f"CASE WHEN {parts.spelling.differs(old, now)} THEN {new}.{name} ELSE t.{name} END"
+
+    return ", ".join(f"{name} = {value(name)}" for name in parts.update)
 
 
 def differs(parts: MergeParts, new: str) -> str:
@@ -408,9 +531,12 @@ def differs(parts: MergeParts, new: str) -> str:
     Returns:
         One boolean expression.
     """
-    return " OR ".join(
-        f"{form.format(f't.{name}')} IS DISTINCT FROM {form.format(f'{new}.{name}')}"
-        for name, form in parts.compare
+    return chain(
+        [
+            parts.spelling.differs(form.format(f"t.{name}"), form.format(f"{new}.{name}"))
+            for name, form in parts.compare
+        ],
+        "OR",
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from crave_bulk.backends.spelling import Same, same_json
 from crave_bulk.errors import ContractError
 from crave_bulk.sql import literal
 
@@ -52,8 +53,22 @@ class Codec:
         read: SQL from the target's column to the wire.
         compare: SQL that brings a target's column to a form in which ``IS DISTINCT FROM`` is exact.
         order: SQL over a target's column that sorts as its values do.
+        readable: SQL over a target's column that is false if a frame cannot hold its value exactly, as another
+            program wrote it; nothing if it always can.
+        fetchable: SQL over a target's column that is false if the driver cannot fetch what `read` makes of its value;
+            nothing if that is `readable`.
+        text: SQL over a target's column that writes its value as text, whatever it is.
+        why: as `text`, with the reason for which a frame cannot hold the value; nothing if `text` says enough.
+        ordered: SQL over a target's column that is false if its value is neither above nor below those of a frame;
+            nothing if each is.
         refusals: the values that the database cannot hold exactly.
+        kept: SQL over the staging table's column that is false if the column's type would change the value that is
+            written, and the database say nothing; nothing if it never does.
+        spellings: SQL over the staging table's column, the forms in which others may have written the same value of a
+            key, separated by commas; nothing if there is one form.
         fallible: `stage` may fail for a value that validation let pass, such as text that is no ``inet``.
+        same: tells whether a text and what `encode` writes of the value that was read from it say the same, where
+            `decode` may lose something; nothing if it never does.
     """
 
     sql_type: str
@@ -64,8 +79,46 @@ class Codec:
     read: str = "{}"
     compare: str = "{}"
     order: str = "{}"
+    readable: str = ""
+    fetchable: str = ""
+    text: str = "{}"
+    why: str = ""
+    ordered: str = ""
     refusals: tuple[Refusal, ...] = ()
+    kept: str = ""
+    spellings: str = ""
     fallible: bool = False
+    same: Same | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How every value that a column can hold travels for the journal, also one that no frame can hold.
+
+    Attributes:
+        plain: as a rule; exact for the values that meet `clean`.
+        raw: as text, exact for any value.
+        clean: a condition in SQL over the column; empty if `plain` is exact for any value.
+        written: a pattern of what `raw` writes; empty if the database itself refuses anything else.
+    """
+
+    plain: Codec
+    raw: Codec
+    clean: str = ""
+    written: str = ""
+
+
+def always(codec: Codec, written: str = "") -> Form:
+    """Build the form of a column for which one codec is exact, whatever it holds.
+
+    Args:
+        codec: the codec.
+        written: as of a form.
+
+    Returns:
+        The form.
+    """
+    return Form(codec, codec, written=written)
 
 
 # -- text forms, which both databases share ------------------------------------------------------------
@@ -251,7 +304,7 @@ def json_form(dtype: pl.DataType) -> Codec:
         return inner.decode(wrapped.str.json_decode(pl.Struct({"v": inner.dtype})).struct.field("v"))
 
     refusals = (Refusal("holds a value that JSON cannot write exactly", inner.bad),) if inner.bad else ()
-    return Codec("", pl.String(), encode, decode, refusals=refusals)
+    return Codec("", pl.String(), encode, decode, refusals=refusals, same=same_json(dtype))
 
 
 def _json(dtype: pl.DataType) -> _Json:

@@ -19,14 +19,16 @@ class Missing:
         columns: in the order of the declaration.
         unique: unique keys, the key among them.
         references: to tables that are there by then.
+        indexes: the statements that create them.
     """
 
     columns: tuple[Column, ...] = ()
     unique: tuple[tuple[str, ...], ...] = ()
     references: tuple[Reference, ...] = ()
+    indexes: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.columns or self.unique or self.references)
+        return bool(self.columns or self.unique or self.references or self.indexes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import adbc_driver_manager
@@ -11,22 +12,139 @@ import adbc_driver_postgresql
 import polars as pl
 
 from crave_bulk import sql
-from crave_bulk.backends import catalog, postgres_catalog, postgres_ddl, postgres_types
-from crave_bulk.backends.base import Backend, MergeParts, Phrases, differs, on_conflict_merge
-from crave_bulk.backends.codec import Codec
+from crave_bulk.backends import catalog, postgres_catalog, postgres_ddl, postgres_types, postgres_url
+from crave_bulk.backends.base import (
+    LONGEST_NAME,
+    Backend,
+    Encoding,
+    MergeParts,
+    Phrases,
+    differs,
+    on_conflict_merge,
+)
+from crave_bulk.backends.codec import Codec, Form
 from crave_bulk.backends.ddl import Alteration, Missing
-from crave_bulk.backends.postgres_constraints import cascades_sql, constraints_sql, dependents_sql
-from crave_bulk.errors import BulkError, ConnectionFailed, ContractError, database_error
+from crave_bulk.backends.postgres_constraints import constraints_sql, pointing_sql, uniques_sql
+from crave_bulk.errors import (
+    BulkError,
+    ConnectionFailed,
+    ContractError,
+    DatabaseError,
+    PermissionRefused,
+    database_error,
+)
+from crave_bulk.retry import again
 from crave_bulk.table import Column, Contract, TableName
+from crave_bulk.watch import Watch
 
 if TYPE_CHECKING:
     from crave_bulk.session import Session
 
 _MERGE_RETURNS_ACTION = 17  # the major version that brought MERGE … RETURNING merge_action()
-_LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer names off without an error
 _CREATING = 0x63726176655F62  # the advisory lock of whoever creates tables: "crave_b"
 _BEFORE_ROW = 3  # bits of pg_trigger.tgtype: such a trigger can skip its row without an error
 _LOST = "08006"  # connection_failure
+
+# What the role, the database, the URL or the environment may have set otherwise, and what then goes wrong.
+_SETTINGS = {
+    "client_encoding": "UTF8",  # text would be stored as mojibake
+    "standard_conforming_strings": "on",  # a backslash would end our literals early
+    "quote_all_identifiers": "off",  # the catalog would write types and defaults in another way
+    "DateStyle": "ISO",  # ranges and composites travel as text
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",  # floats within them would be rounded
+    "bytea_output": "hex",
+    "xmloption": "content",  # xml that is no document would be refused
+    "array_nulls": "on",  # NULL in an array that travels as text would become the word
+    "gin_fuzzy_search_limit": "0",  # a query would leave rows out
+    "work_mem": "64MB",  # at 4 MB the joins of a bulk batch spill to disk
+    # With scans switched off, versions before 18 count them as dear, and so compile every statement
+    # to machine code first: ten times as long for a batch of ten rows.
+    "jit": "off",
+}
+
+
+# What staging needs; its refusal comes from the driver without a SQLSTATE.
+_RIGHTS = (
+    "CASE WHEN NOT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMPORARY') THEN "
+    "pg_catalog.format('GRANT TEMPORARY ON DATABASE %I TO %I', pg_catalog.current_database(), current_user) END, "
+    "pg_catalog.current_setting('transaction_read_only')"
+)
+
+
+def settings_sql(settings: Mapping[str, str]) -> str:
+    """Write the one statement that sets what a session needs.
+
+    Types and collations are those of pg_catalog because it is searched first, as it always is unless the search path
+    names it: what names it later no longer does.
+
+    Example:
+        >>> print(settings_sql({"jit": "off"}))
+        SELECT pg_catalog.set_config('jit', 'off', false), pg_catalog.set_config('search_path',
+        pg_catalog.regexp_replace(pg_catalog.current_setting('search_path'), ', *"?pg_catalog"? *(?=,|$)', '', 'gi'), false), ...
+    """
+    path = "pg_catalog.current_setting('search_path')"
+    values = {name: sql.literal(value) for name, value in settings.items()}
+    values["search_path"] = f"pg_catalog.regexp_replace({path}, ', *\"?pg_catalog\"? *(?=,|$)', '', 'gi')"
+    calls = (f"pg_catalog.set_config({sql.literal(name)}, {value}, false)" for name, value in values.items())
+    return f"SELECT {', '.join(calls)}, {_RIGHTS}"
+
+
+_READY = settings_sql(_SETTINGS)
+OWN = sql.Spelling("OPERATOR(pg_catalog.{})", "pg_catalog.{}", "pg_temp.{}", compares_null=False)
+_READING_TYPES = "-c search_path=pg_catalog,pg_temp -c quote_all_identifiers=off -c client_encoding=UTF8"
+
+
+# The {0} of these is the name of the table, as a literal.
+_WATCHED = sql.pinned(
+    "(SELECT c.relrowsecurity OR c.relhasrules OR EXISTS (SELECT 1 FROM pg_catalog.pg_trigger AS g "
+    "WHERE (g.tgrelid [=] c.oid OR g.tgrelid [=] ANY (SELECT p.relid FROM pg_catalog.pg_partition_tree(c.oid) AS p)) "
+    f"AND NOT g.tgisinternal AND (g.tgtype [&] {_BEFORE_ROW}) [=] {_BEFORE_ROW}) "
+    "FROM pg_catalog.pg_class AS c WHERE c.oid [=] {0}::regclass) AS watched"
+)
+_TRIGGERED = sql.pinned(
+    "EXISTS (SELECT 1 FROM pg_catalog.pg_trigger AS g WHERE NOT g.tgisinternal AND (g.tgrelid [=] {0}::regclass "
+    "OR g.tgrelid [=] ANY (SELECT p.relid FROM pg_catalog.pg_partition_tree({0}::regclass) AS p))) AS triggered"
+)
+_DEFERRED = sql.pinned(
+    "EXISTS (SELECT 1 FROM pg_catalog.pg_trigger WHERE tgrelid [=] {0}::regclass AND tginitdeferred) AS deferred"
+)
+_INHERITED = sql.pinned(
+    "EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_inherits AS i ON i.inhparent [=] c.oid "
+    "WHERE c.oid [=] {0}::regclass AND c.relkind [=] 'r') AS inherited"
+)
+_KNOWN_AS = sql.pinned(
+    "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS known_as FROM pg_catalog.pg_class AS c "
+    "JOIN pg_catalog.pg_namespace AS n ON n.oid [=] c.relnamespace WHERE c.oid [=] {0}::regclass"
+)
+_TYPE = "pg_catalog.format_type(a.atttypid, a.atttypmod)"
+_EXACT = sql.pinned(
+    "(EXISTS (SELECT 1 FROM pg_catalog.pg_class WHERE oid [=] {0}::regclass AND relkind [=] 'r') AND NOT EXISTS "
+    "(SELECT 1 FROM pg_catalog.pg_trigger WHERE tgrelid [=] {0}::regclass AND NOT tgisinternal) AND NOT EXISTS "
+    "(SELECT 1 FROM (VALUES {1}) AS d (name, type) LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid [=] "
+    f"{{0}}::regclass AND a.attname [=] d.name WHERE {OWN.differs(_TYPE, 'd.type')}))"
+)
+
+
+_UNTRANSLATABLE = "22P05"
+_ANY_CHARACTER = ("UTF8", "SQL_ASCII")  # which takes any bytes for text
+
+
+def _encoding(name: str) -> Encoding:
+    return Encoding(
+        name, f"SELECT pg_catalog.convert({{}}::bytea, 'UTF8', {sql.literal(name)}) AS converted", {}
+    )
+
+
+def _lacked(message: str, encoding: Encoding | None) -> str:
+    """Name the character of a statement that the database lacks, of which the server shows the bytes."""
+    sent = bytes.fromhex("".join(re.findall(r"0x([0-9a-f]{2})", message)))
+    if encoding is None or re.findall('"([^"]+)"', message)[:1] != ["UTF8"]:
+        return message  # it was read, not sent
+    return (
+        f"{encoding.name}, the encoding of the database, lacks the character {sent.decode(errors='replace')!r}, so no name, "
+        "condition or value there can hold it: leave it out"
+    )
 
 
 class Postgres(Backend):
@@ -43,12 +161,16 @@ class Postgres(Backend):
     aborts = True
     # Only a nested loop keeps the order of the staged rows.
     orderly = tuple(  # type: ignore[assignment]
-        f"SELECT set_config('enable_hashjoin', '{way}', true) AS h, set_config('enable_mergejoin', '{way}', true) AS m"
+        f"SELECT pg_catalog.set_config('enable_hashjoin', '{way}', true) AS h, "
+        f"pg_catalog.set_config('enable_mergejoin', '{way}', true) AS m"
         for way in ("off", "on")
     )
-    series = "generate_series(1, {}) AS g (i)"
+    series = "pg_catalog.generate_series(1, {}) AS g (i)"
     # By key, as two batches that wait for each other's rows deadlock; and so that others may still point at them.
     lock_rows = " ORDER BY {} FOR NO KEY UPDATE OF t"
+    held_by = sql.pinned(
+        "t.tableoid::regclass::text AS holder, t.tableoid [<>] '{}'::regclass::oid AS inherited"
+    )
     check_now = "SET CONSTRAINTS ALL IMMEDIATE"
     # The planner takes a small staging table, which nobody has analysed, for ten pages, and then scans a
     # target of up to some 8,000 pages rather than look up a few keys. And it knows nothing of a table that
@@ -56,68 +178,99 @@ class Postgres(Backend):
     # sequential scans over what it had just inserted (436 s).
     avoid_scans = "SET LOCAL enable_seqscan = off"
     # IF NOT EXISTS looks first and creates then: two at once both find nothing (23505 in pg_type).
-    creating = f"DO $$ BEGIN PERFORM pg_advisory_xact_lock({_CREATING}); END $$"
-    wait_turn = "DO $$ BEGIN PERFORM pg_advisory_xact_lock({}); END $$"
+    creating = f"DO $$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock({_CREATING}); END $$"
+    wait_turn = "DO $$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock({}); END $$"
     skip_locked = " FOR UPDATE SKIP LOCKED"
-    wait_at_most = "SET LOCAL lock_timeout = '10s'"
+    wait_at_most = "SET LOCAL lock_timeout = '{}s'"
     allow_scans = "SET LOCAL enable_seqscan = on"
     phrases = Phrases(
         mark="${0}",
-        contains="strpos({0}, {1}) > 0",
-        startswith="starts_with({0}, {1})",
-        endswith="right({0}, length({1})) = {1}",
-        element="{1} = ANY({0})",
+        contains=sql.pinned("pg_catalog.strpos({0}, {1}) [>] 0"),
+        startswith="pg_catalog.starts_with({0}, {1})",
+        endswith=sql.pinned("pg_catalog.right({0}, pg_catalog.length({1})) [=] {1}"),
+        element=sql.pinned("{1} [=] ANY({0})"),
         integer="({0})::bigint",
         real="({0})::double precision",
         text='(({0}) COLLATE "C")',
+        array="pg_catalog.json_build_array({0})::text",
+        shown="{0}::text",
         # The driver commits the open transaction when a timestamptz is bound (adbc-driver-postgresql 1.13).
         moment="({0} AT TIME ZONE 'UTC')",
     )
 
-    def __init__(self, url: str) -> None:
-        self.label = without_password(url)
-        if re.search(r"[@/?#\[\]]", _password(url)):
-            raise ConnectionFailed(
-                f"cannot connect to {self.label}: the password holds one of @ / ? # [ ], which a URL takes for "
-                "something else: write it percent-encoded, as urllib.parse.quote(password, safe='') does"
-            )
-        try:
-            database = adbc_driver_postgresql.connect(url)
-            self._keeper = adbc_driver_manager.AdbcConnection(database)
-        except adbc_driver_manager.Error as error:
-            raise ConnectionFailed(
-                f"cannot connect to {self.label}: {_clean(str(error))}: check the host, the port, the database "
-                "and the login"
-            ) from None  # the driver's error may hold the URL with its password
-        self._database = adbc_driver_manager.dbapi._SharedDatabase(database)
-        self.version = self._version()
+    spelling = OWN
 
-    def _version(self) -> int:
-        connection = self.connect()
+    def __init__(self, url: str) -> None:
+        self.label = postgres_url.without_password(url)
+        if wrong := postgres_url.problem(url):
+            raise ConnectionFailed(
+                f"cannot connect to {self.label}: {wrong}: correct the URL; what is special in a user, a password or an "
+                "option is written percent-encoded, as urllib.parse.quote(password, safe='') does"
+            )
+        self._secrets = postgres_url.secrets(url)
+        database, error = _opened(url)
+        if database is None:  # raised here, as the driver's error may hold what the URL keeps secret
+            raise ConnectionFailed(
+                f"cannot connect to {self.label}: {self._without_secrets(error)}: check the host, the port, the "
+                "database and the login"
+            )
+        self._database = adbc_driver_manager.dbapi._SharedDatabase(database)
+        self.version, self.encoding = self._about()
+
+    def _without_secrets(self, text: str) -> str:
+        """Keep the server's and libpq's words, unless they quote an option that is not shown."""
+        words = "|".join(map(re.escape, self._secrets))
+        if words and re.search(rf"(?<!\w)(?:{words})(?!\w)", text):
+            return "the reason is not shown, as it quotes an option of the URL"
+        return text
+
+    def _about(self) -> tuple[int, Encoding | None]:
+        """Ask for the major version, and for the encoding where it lacks characters."""
+        # The connection that the driver has looked at the types with may still count for the server.
+        for attempt in again(Watch(), lambda error: isinstance(error, ConnectionFailed)):
+            with attempt:
+                connection = self.connect()
         with connection.cursor() as cursor:
-            cursor.execute("SELECT current_setting('server_version_num')::int / 10000")
-            version = int(cursor.fetchone()[0])
+            cursor.execute(
+                "SELECT pg_catalog.current_setting('server_version_num')::integer AS version, "
+                "pg_catalog.current_setting('server_encoding') AS encoding"
+            )
+            version, encoding = cursor.fetchone()
         connection.close()
-        return version
+        return int(version) // 10_000, None if encoding in _ANY_CHARACTER else _encoding(encoding)
 
     def connect(self) -> Any:
-        """Open one more connection to the same database."""
-        raw = adbc_driver_manager.AdbcConnection(self._database._db)
-        connection = adbc_driver_manager.dbapi.Connection(self._database, raw, autocommit=True)
+        """Open one more connection to the same database.
+
+        Raises:
+            ConnectionFailed: the server cannot be reached, or refuses.
+        """
+        try:
+            raw = adbc_driver_manager.AdbcConnection(self._database._db)
+        except adbc_driver_manager.Error as cause:
+            refused = str(self.error(cause))
+        else:
+            return self._ready(
+                adbc_driver_manager.dbapi.Connection(self._database.clone(), raw, autocommit=True)
+            )
+        # Raised here, as the driver's error may hold what the URL keeps secret.
+        raise ConnectionFailed(self._without_secrets(refused))
+
+    def _ready(self, connection: Any) -> Any:
         try:
             with connection.cursor() as cursor:
-                cursor.execute("SET work_mem = '64MB'")  # at 4 MB the joins of a bulk batch spill to disk
-                # With scans switched off, versions before 18 count them as dear, and so compile every statement
-                # to machine code first: ten times as long for a batch of ten rows.
-                cursor.execute("SET jit = off")
+                cursor.execute(_READY)
+                self._lacking, self._read_only = cursor.fetchone()[-2:]
+        except adbc_driver_manager.Error as cause:
+            connection.close()
+            raise self.error(cause) from cause
         except BaseException:
             connection.close()
             raise
         return connection
 
     def close(self) -> None:
-        """Close the kept connection."""
-        self._keeper.close()
+        """Release what the connections share."""
         self._database.close()
 
     def table(self, name: TableName) -> str:
@@ -149,7 +302,7 @@ class Postgres(Backend):
             return []
         # CREATE SCHEMA IF NOT EXISTS needs the right to create one, also where it is there.
         return [
-            f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = {sql.literal(_short(schema))}) "
+            f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE {OWN.equal('nspname', sql.literal(_short(schema)))}) "
             f"THEN CREATE SCHEMA {sql.quote(schema)}; END IF; END $$"
         ]
 
@@ -167,6 +320,36 @@ class Postgres(Backend):
         """
         _short(column.name)
         return postgres_types.codec(column)
+
+    def form(self, column: Column) -> Form:
+        """Choose how every value travels that a column of the database can hold.
+
+        Args:
+            column: a column that was found in the database.
+
+        Returns:
+            Its form.
+        """
+        return postgres_types.form(column)
+
+    def overview(self, session: Session, name: TableName) -> catalog.Overview:
+        """Read from the catalog which columns a table has.
+
+        Args:
+            session: a connection.
+            name: the table.
+
+        Returns:
+            What was found.
+
+        Raises:
+            TableNotFound: there is no such table.
+            BulkError: the database refused.
+        """
+        found = session.fetch(postgres_catalog.overview_sql(self.table(name)))["facts"]
+        if not len(found):
+            raise catalog.not_found(name, session.fetch(postgres_catalog.TABLES_SQL)["name"].to_list())
+        return postgres_catalog.read_overview(found.item())
 
     def reflect(self, session: Session, name: TableName) -> Contract:
         """Read the contract of a table that exists from the catalog, in one query.
@@ -214,6 +397,21 @@ class Postgres(Backend):
         parents = [self.table(reference.table) for reference in missing.references]
         return Alteration(postgres_ddl.alterations(self.table(contract.name), missing, parents, self.version))
 
+    def behind(self, name: TableName, column: Column) -> str | None:
+        """Write the statement that sets a sequence past all values that are there.
+
+        Args:
+            name: the table.
+            column: one of its columns.
+
+        Returns:
+            The statement; None where the values do not come from a sequence.
+        """
+        sequence = re.search(r"nextval\(('(?:[^']|'')*')", column.default_sql or "")
+        if sequence is None:
+            return None
+        return f"SELECT setval({sequence[1]}, (SELECT max({sql.quote(column.name)}) FROM {self.table(name)}))"
+
     def error(self, cause: Exception) -> BulkError:
         """Translate a driver's error by its SQLSTATE.
 
@@ -230,10 +428,31 @@ class Postgres(Backend):
         code = getattr(cause, "sqlstate", None) or ""
         if not code and getattr(cause, "status_code", None) == adbc_driver_manager.AdbcStatusCode.IO:
             code = _LOST  # libpq itself noticed, so there is no SQLSTATE
+        message = _lacked(message, self.encoding) if code == _UNTRANSLATABLE else message
         column = details.get("PG_DIAG_COLUMN_NAME")
         return database_error(
             code, message, details.get("PG_DIAG_CONSTRAINT_NAME"), (column,) if column else ()
         )
+
+    def not_staged(self, error: DatabaseError) -> BulkError:
+        """Name the right that a login lacks to create the staging table.
+
+        Args:
+            error: what the driver said, without a SQLSTATE.
+
+        Returns:
+            The error to raise in its place, or the same.
+        """
+        if self._read_only == "on":
+            return database_error("25006", "the session is read-only, as that of a standby server is")
+        if self._lacking:
+            return PermissionRefused(
+                "the login may not create temporary tables, which rows are staged in [42501]: "
+                f"{self._lacking}, or connect with another; nothing was written",
+                sqlstate="42501",
+                said="the login may not create temporary tables [42501]",
+            )
+        return error
 
     def constraints_sql(self, name: TableName) -> str:
         """Ask which columns each constraint of a table is about.
@@ -246,8 +465,8 @@ class Postgres(Backend):
         """
         return constraints_sql(self.table(name))
 
-    def dependents_sql(self, name: TableName) -> str:
-        """Ask which references of other tables forbid that rows of a table are deleted.
+    def uniques_sql(self, name: TableName) -> str:
+        """Ask which unique keys a table has, and what keeps rows from being matched by them.
 
         Args:
             name: the table.
@@ -255,10 +474,10 @@ class Postgres(Backend):
         Returns:
             A query: ``found``, a JSON list.
         """
-        return dependents_sql(self.table(name))
+        return uniques_sql(self.table(name))
 
-    def cascades_sql(self, name: TableName) -> str:
-        """Ask which references of other tables pass a deletion on.
+    def pointing_sql(self, name: TableName) -> str:
+        """Ask which references point at a table, and what they do when its rows are deleted.
 
         Args:
             name: the table.
@@ -266,7 +485,7 @@ class Postgres(Backend):
         Returns:
             A query: ``found``, a JSON list.
         """
-        return cascades_sql(self.table(name))
+        return pointing_sql(self.table(name))
 
     def known_as(self, name: TableName) -> str:
         """Ask for a name that is a table's alone.
@@ -275,9 +494,9 @@ class Postgres(Backend):
             name: the table.
 
         Returns:
-            A query of one text, its OID.
+            A query of one text: the quoted name, with the schema where it is found.
         """
-        return f"SELECT {sql.literal(self.table(name))}::regclass::oid::text AS known_as"
+        return _KNOWN_AS.format(sql.literal(self.table(name)))
 
     def facts(self, contract: Contract) -> str:
         """Write what a batch has to know of its table.
@@ -289,13 +508,9 @@ class Postgres(Backend):
             The select list; every deferred constraint, of whatever kind, has a trigger of its own.
         """
         table = sql.literal(self.table(contract.name))
-        return (
-            f"(SELECT c.relrowsecurity OR c.relhasrules OR EXISTS (SELECT 1 FROM pg_trigger AS g "
-            f"WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgtype & {_BEFORE_ROW} = {_BEFORE_ROW}) "
-            f"FROM pg_class AS c WHERE c.oid = {table}::regclass) AS watched, "
-            f"{self._exact(contract, table)} AS exact, "
-            f"EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = {table}::regclass AND tginitdeferred) AS deferred"
-        )
+        shown = (_WATCHED, _TRIGGERED, _DEFERRED, _INHERITED)
+        facts = ", ".join(part.format(table) for part in shown)
+        return f"{facts}, {self._exact(contract, table)} AS exact"
 
     def _exact(self, contract: Contract, table: str) -> str:
         """Write whether a row will stand there as it is written; the partitions of a table have triggers of their own."""
@@ -305,12 +520,7 @@ class Postgres(Backend):
             f"({sql.literal(column.name)}, {sql.literal(_full_name(self.codec(column).sql_type))})"
             for column in contract.columns
         )
-        return (
-            f"(EXISTS (SELECT 1 FROM pg_class WHERE oid = {table}::regclass AND relkind = 'r') AND NOT EXISTS "
-            f"(SELECT 1 FROM pg_trigger WHERE tgrelid = {table}::regclass AND NOT tgisinternal) AND NOT EXISTS "
-            f"(SELECT 1 FROM (VALUES {types}) AS d (name, type) LEFT JOIN pg_attribute AS a ON a.attrelid = "
-            f"{table}::regclass AND a.attname = d.name WHERE format_type(a.atttypid, a.atttypmod) IS DISTINCT FROM d.type))"
-        )
+        return _EXACT.format(table, types)
 
     def merge(self, parts: MergeParts) -> str:
         """Write the merge: ``MERGE`` where it can read back, which is also the faster of the two.
@@ -333,8 +543,13 @@ class Postgres(Backend):
         """
         if self.version >= _MERGE_RETURNS_ACTION:
             return merge_statement(parts)
+        if not parts.versions:  # what the statement cannot see yet was not there
+            same = " AND ".join(OWN.equal(f"was.{name}", f"t.{name}") for name in parts.key)
+            return on_conflict_merge(
+                parts, inserted=f"NOT EXISTS (SELECT 1 FROM {parts.target} AS was WHERE {same})"
+            )
         # xmax is zero in a row version that no transaction has replaced or locked: a new row.
-        return on_conflict_merge(parts, inserted="xmax = 0")
+        return on_conflict_merge(parts, inserted=OWN.equal("xmax", "0"))
 
     def many(self, values: pl.Series) -> tuple[str, str, pl.Series]:
         """Bind many values as one array.
@@ -345,7 +560,7 @@ class Postgres(Backend):
         Returns:
             SQL for one of them, the table that they become, and the array.
         """
-        return "u.v", "unnest({}) AS u (v)", values.implode()
+        return "u.v", "pg_catalog.unnest({}) AS u (v)", values.implode()
 
     def like(self, pattern: str, *, fold: bool) -> tuple[str, str]:
         """Write the test of a text against a pattern.
@@ -357,7 +572,27 @@ class Postgres(Backend):
         Returns:
             SQL in which ``{0}`` is the text and ``{1}`` the bound pattern, and the pattern to bind.
         """
-        return f"{{0}} {'ILIKE' if fold else 'LIKE'} {{1}}", pattern
+        return OWN.compare("{0}", "~~*" if fold else "~~", "{1}"), pattern
+
+
+def _opened(url: str) -> tuple[adbc_driver_manager.AdbcDatabase | None, str]:
+    """Have the driver read the server's types, or give the reason why it cannot.
+
+    It does so with operators that it does not qualify, and reads the names of functions as text.
+    """
+    database, error = _initialised(postgres_url.with_option(url, _READING_TYPES))
+    if database is None and "unsupported startup parameter" in error:  # PgBouncer's, which has no SQLSTATE
+        database, error = _initialised(url)
+    if database is not None:
+        database.set_options(uri=url)
+    return database, error
+
+
+def _initialised(url: str) -> tuple[adbc_driver_manager.AdbcDatabase | None, str]:
+    try:
+        return adbc_driver_postgresql.connect(url), ""
+    except adbc_driver_manager.Error as error:
+        return None, _clean(str(error))
 
 
 def merge_statement(parts: MergeParts) -> str:
@@ -369,20 +604,20 @@ def merge_statement(parts: MergeParts) -> str:
     Returns:
         One statement; a row that would not change is neither written nor read back.
     """
-    match = " AND ".join(f"t.{name} = s.{name}" for name in parts.key)
     sets = ", ".join(f"{name} = s.{name}" for name in parts.update)
     matched = (
         f"WHEN MATCHED AND ({differs(parts, 's')}) THEN UPDATE SET {sets}\n"
         if parts.update and parts.compare
         else ""
     )
+    inserted = parts.spelling.equal("merge_action()", "'INSERT'")
     return (
         f"MERGE INTO {parts.target} AS t\n"
-        f"USING ({parts.source}) AS s ON {match}\n"
+        f"USING ({parts.source}) AS s ON {parts.match}\n"
         f"{matched}"
         f"WHEN NOT MATCHED THEN INSERT ({', '.join(parts.insert)}){parts.overriding} "
         f"VALUES ({', '.join(f's.{name}' for name in parts.insert)})\n"
-        f"RETURNING s._row, merge_action() = 'INSERT' AS inserted"
+        f"RETURNING s._row, {inserted} AS inserted"
     )
 
 
@@ -399,48 +634,14 @@ def _text(value: str | bytes) -> str:
 
 
 def _short(name: str) -> str:
-    if len(name.encode()) > _LONGEST_NAME:
+    if len(name.encode()) > LONGEST_NAME:
         raise ContractError(
-            f"{name!r} is longer than {_LONGEST_NAME} bytes, where PostgreSQL cuts names off: choose a shorter one"
+            f"{name!r} is longer than {LONGEST_NAME} bytes, where PostgreSQL cuts names off: choose a shorter one"
         )
     return name
 
 
 def _clean(text: str) -> str:
     """Take the driver's wrapping off a message."""
-    text = re.sub(r"^[A-Z_]+: (\[libpq\] )?", "", text.strip())
+    text = re.sub(r"^[A-Z_]+: (\[libpq\] )?", "", text.partition("\nQuery was:")[0].strip())
     return " ".join(text.removeprefix("Failed to connect: ").split())
-
-
-# The parameters of a URL that are shown; any other might be a secret.
-_SHOWN = {"host", "hostaddr", "port", "dbname", "user", "sslmode", "application_name", "connect_timeout"}
-_LOGIN = re.compile(r"^(?P<user>[^:@/]*)(?::(?P<password>.*))?@", re.DOTALL)  # up to the last @
-
-
-def _password(url: str) -> str:
-    """Find the password that stands before the host, as written."""
-    login = _LOGIN.match(url.partition("://")[2])
-    return (login["password"] or "") if login else ""
-
-
-def without_password(url: str) -> str:
-    """Take the password out of a URL, wherever one may stand.
-
-    Args:
-        url: a libpq URI.
-
-    Returns:
-        The URL with ``***`` in its place.
-
-    Example:
-        >>> without_password("postgresql://ann:s3#cr@t@db/crave?sslmode=require&passwd=x")
-        'postgresql://ann:***@db/crave?sslmode=require&passwd=***'
-    """
-    scheme, _, rest = url.partition("://")
-    rest = _LOGIN.sub(lambda login: f"{login['user']}{':***' if login['password'] else ''}@", rest)
-    place, mark, options = rest.partition("?")
-    shown = [
-        option if option.partition("=")[0] in _SHOWN else f"{option.partition('=')[0]}=***"
-        for option in options.split("&")
-    ]
-    return f"{scheme}://{place}{mark}{'&'.join(shown) if mark else ''}"

@@ -79,7 +79,7 @@ def alterations(table: str, missing: Missing, parents: list[str], version: int) 
         f"ALTER TABLE {table} ADD FOREIGN KEY ({sql.quote_all(r.columns)}) REFERENCES {parent} ({sql.quote_all(r.targets)})"
         for r, parent in zip(missing.references, parents, strict=True)
     ]
-    return (*columns, *unique, *references)
+    return (*columns, *unique, *references, *missing.indexes)
 
 
 def _definition(column: Column, version: int) -> str:
@@ -92,12 +92,12 @@ def _definition(column: Column, version: int) -> str:
 
 def _expression(column: Column, fill: Any, form: Codec, version: int) -> str:
     if fill == "uuid":
-        new = "uuidv7()" if version >= _UUIDV7 else "gen_random_uuid()"
+        new = "pg_catalog.uuidv7()" if version >= _UUIDV7 else "pg_catalog.gen_random_uuid()"
         return new if form.sql_type == "uuid" else f"({new}::text)"
     if fill == "now" and isinstance(column.dtype, pl.Date | pl.Datetime):
         if form.sql_type == "timestamptz":
-            return "now()"
-        return f"((now() AT TIME ZONE 'UTC')::{form.sql_type})"
+            return "pg_catalog.now()"
+        return f"((pg_catalog.now() AT TIME ZONE 'UTC')::{form.sql_type})"
     return f"{constant(on_wire(column, form))}::{form.sql_type}"
 
 

@@ -15,8 +15,10 @@ import polars as pl
 from crave_bulk import sql
 from crave_bulk.backends.codec import (
     Codec,
+    Form,
     Refusal,
     Step,
+    always,
     any_bad,
     decimal_refusals,
     inner_dtype,
@@ -70,8 +72,32 @@ def codec(column: Column) -> Codec:
         ContractError: there is no exact form for the dtype.
     """
     if column.sql_type is None:
-        return _declared(column)
-    return replace(_found(parse_type(column.sql_type), column.dtype), sql_type=column.sql_type)
+        return replace(_declared(column), text="{0}::text")
+    kind = parse_type(column.sql_type)
+    found = _found(kind, column.dtype)
+    if isinstance(found.wire, pl.String) or found.wire == pl.List(pl.String):
+        found = replace(found, kept=_kept(column.sql_type, kind, column.dtype))
+    return replace(found, sql_type=column.sql_type, text="{0}::text")
+
+
+_NUMBERED = {"oid", "xid", "cid", "xid8", "tid"}  # some of which take -1 for a large number
+
+
+def _kept(sql_type: str, kind: SqlType, dtype: pl.DataType) -> str:
+    """Test for text that a type keeps as it is written, where it would cut off or round in silence."""
+    plain = dtype.inner if isinstance(dtype, pl.List) else dtype
+    if plain != pl.String() or (not kind.array and kind.base in ("character varying", "character")):
+        return ""  # what is longer is refused by its length
+    if kind.base == '"char"' and not kind.array:
+        return sql.pinned('{0} [=] {0}::"char"::text')
+    if kind.base in _NUMBERED and not kind.array:
+        return sql.pinned(f"{{0}}::{kind.base}::text [=] pg_catalog.btrim({{0}})")
+    if kind.base == "money" and not kind.array:
+        digits = "pg_catalog.btrim(pg_catalog.regexp_replace({}, '[^0-9]', '', 'g'), '0')"  # 1.5 is $1.50
+        return sql.pinned(f"{digits.format('{0}')} [=] {digits.format('{0}::money::text')}")
+    if not (kind.args or kind.base.startswith("interval ")):
+        return ""
+    return sql.pinned(f"{{0}}::{sql_type}::text [=] {{0}}::{kind.cast}::text")
 
 
 def _declared(column: Column) -> Codec:
@@ -90,6 +116,82 @@ def _declared(column: Column) -> Codec:
 
 
 def _scalar(dtype: pl.DataType) -> Codec:
+    return _limited(_typed(dtype), *_limits(dtype))
+
+
+def _limited(form: Codec, readable: str = "", why: str = "") -> Codec:
+    """Say which values a frame can hold, and why it cannot hold the others."""
+    return (
+        replace(form, readable=sql.pinned(readable), why=sql.pinned(f"{{0}}::text [||] {sql.literal(why)}"))
+        if readable
+        else form
+    )
+
+
+def _limits(dtype: pl.DataType) -> tuple[str, ...]:
+    """Tell the values that a frame can hold from those that only PostgreSQL can."""
+    match dtype:
+        case pl.Date():
+            test = "{0} [>=] '0001-01-01' AND {0} [<=] '9999-12-31'"
+            why = " is no moment that a frame can hold, of the years 1 to 9999"
+        case pl.Datetime():
+            return _moment_limits(dtype)
+        case pl.Time():
+            test, why = "{0} [<] '24:00:00'", " is no time that a frame can hold, which ends before 24:00"
+        case pl.Duration():
+            return _interval_limits(dtype)
+        case pl.Decimal():
+            precision, scale = dtype.precision or _WIDEST, dtype.scale
+            test, why = (
+                f"pg_catalog.abs({{0}}) [<] 1e{precision - scale} AND {{0}} [=] pg_catalog.round({{0}}, {scale})",
+                f" does not fit {dtype}",
+            )
+        case _ if type(dtype) in _NARROW:
+            low, high = _NARROW[type(dtype)]
+            test, why = (
+                f"{{0}} [>=] '{low}'::bigint AND {{0}} [<=] '{high}'::bigint",
+                f" does not fit {dtype}",
+            )
+        case _:
+            return ()
+    return test, why
+
+
+def _moment_limits(dtype: pl.Datetime) -> tuple[str, str]:
+    first, last = ("1677-09-22", "2262-04-11") if dtype.time_unit == "ns" else ("0001-01-01", "10000-01-01")
+    zone = "+00" if dtype.time_zone else ""
+    test = f"{{0}} [>=] '{first} 00:00{zone}' AND {{0}} [<] '{last} 00:00{zone}'"
+    why = f" is no moment that a frame can hold, {first} to {last}"
+    if dtype.time_unit == "ms":
+        test += " AND {0} [=] pg_catalog.date_trunc('milliseconds', {0})"
+        why += ", to the millisecond"
+    return test, why
+
+
+def _interval_limits(dtype: pl.Duration) -> tuple[str, str]:
+    largest = 2**63 - 1 if dtype.time_unit != "ns" else 2**63 // 1000  # microseconds
+    longest = f"{largest // 10**6}.{largest % 10**6}"
+    seconds = "EXTRACT(EPOCH FROM {0})"
+    test = f"EXTRACT(YEAR FROM {{0}}) [=] 0 AND EXTRACT(MONTH FROM {{0}}) [=] 0 AND pg_catalog.abs({seconds}) [<=] '{longest}'::numeric"
+    why = " has months, which have no fixed length, or is too long"
+    if dtype.time_unit == "ms":
+        test += f" AND {seconds} [*] 1000 [=] pg_catalog.round({seconds} [*] 1000)"
+        why += ", or is finer than a millisecond"
+    return test, why
+
+
+_NARROW: dict[type[pl.DataType], tuple[int, int]] = {
+    pl.Int8: (-(2**7), 2**7 - 1),
+    pl.Int16: (-(2**15), 2**15 - 1),
+    pl.Int32: (-(2**31), 2**31 - 1),
+    pl.UInt8: (0, 2**8 - 1),
+    pl.UInt16: (0, 2**16 - 1),
+    pl.UInt32: (0, 2**32 - 1),
+    pl.UInt64: (0, 2**63 - 1),
+}
+
+
+def _typed(dtype: pl.DataType) -> Codec:
     if sql_type := _INTEGERS.get(type(dtype)):
         wire = _WIRE[sql_type]
         too_large = Refusal(f"is above {_LARGEST}, the largest bigint", lambda x: x > _LARGEST)
@@ -111,7 +213,7 @@ def _scalar(dtype: pl.DataType) -> Codec:
                 pl.Duration("us"),
                 lambda x: x.cast(pl.Duration("us")),
                 lambda x: x.cast(dtype),
-                read="(EXTRACT(EPOCH FROM {}) * 1000000)::bigint",
+                read=sql.pinned("(EXTRACT(EPOCH FROM {0}) [*] 1000000)::bigint"),
                 refusals=sub_microsecond(dtype),
             )
         case pl.Decimal():
@@ -126,8 +228,19 @@ def _scalar(dtype: pl.DataType) -> Codec:
             )
         case pl.Enum() | pl.Categorical():
             form = text_form(dtype) or Codec("text", dtype)
-            return replace(form, sql_type="text", refusals=(_nul_category(),))
+            order = _by_category(dtype) if isinstance(dtype, pl.Enum) else "{}"
+            form = replace(form, sql_type="text", order=order, refusals=(_nul_category(),))
+            if not isinstance(dtype, pl.Enum):
+                return form
+            labels = ", ".join(map(sql.literal, dtype.categories)).replace("{", "{{").replace("}", "}}")
+            return replace(form, readable=sql.pinned("{0} [=] ANY ") + f"(ARRAY[{labels}]::text[])")
     raise unsupported(dtype)
+
+
+def _by_category(dtype: pl.Enum) -> str:
+    """Write the place of a value among its categories; CASE would look for an operator."""
+    names = ", ".join(map(sql.literal, dtype.categories)).replace("{", "{{").replace("}", "}}")
+    return f"pg_catalog.array_position(ARRAY[{names}]::text[], {{}})"
 
 
 def _nul_category() -> Refusal:
@@ -160,7 +273,7 @@ def _list_codec(column: Column, inner: pl.DataType) -> Codec:
         form = text_form(inner)
         encode, decode, dtype = (form.encode, form.decode, form.wire) if form else (encode, decode, dtype)
         read = "{}::text[]"
-    return Codec(
+    form = Codec(
         f"{element.sql_type}[]",
         pl.List(dtype),
         lambda x: x.list.eval(encode(pl.element())),
@@ -169,6 +282,7 @@ def _list_codec(column: Column, inner: pl.DataType) -> Codec:
         read=read,
         refusals=_in_elements(any_bad(element.refusals)),
     )
+    return _limited(form, *_list_limits(element))
 
 
 def _in_elements(bad: Step | None) -> tuple[Refusal, ...]:
@@ -317,9 +431,11 @@ def _found(kind: SqlType, dtype: pl.DataType) -> Codec:
     if isinstance(dtype, pl.String):
         return _found_text(kind)
     if isinstance(dtype, pl.Enum):
-        return replace(_scalar(dtype), stage=_to(kind), read="{}::text", order="{}", refusals=())
+        return replace(_scalar(dtype), stage=_to(kind), read="{}::text", order="{}", readable="", refusals=())
     if isinstance(dtype, pl.Decimal):
         return _found_decimal(kind, dtype)
+    if dtype.is_integer():
+        return _typed(dtype)  # its own type, all of whose values fit
     return _found_moment(kind, _scalar(dtype))
 
 
@@ -350,19 +466,16 @@ def _found_text(kind: SqlType) -> Codec:
         if base == "jsonb":
             return replace(text, fallible=True)
         if base == "inet":  # whose cast to text adds /32, which it does not show otherwise
-            return replace(text, read="abbrev({})", fallible=True)
+            return replace(text, read="pg_catalog.abbrev({})", fallible=True)
     # As text, any two values can be told apart; not every type has an equality, or an order.
     return replace(text, compare="{}::text", order="{}::text" if base == "json" else "{}", fallible=True)
 
 
 def _found_decimal(kind: SqlType, dtype: pl.Decimal) -> Codec:
     """Read a numeric where it fits the dtype: not NaN, not infinite, not longer."""
-    precision, scale = dtype.precision or _WIDEST, dtype.scale
-    fits = f"abs({{0}}) < 1e{precision - scale} AND {{0}} = round({{0}}, {scale})"
-    read = _checked(f"{{0}}::numeric({precision}, {scale})::text", fits, "text", f" does not fit {dtype}")
-    return replace(
-        _scalar(dtype), stage="{}::numeric", read=read, refusals=(*decimal_refusals(dtype), *_coarse(kind))
-    )
+    form = _scalar(dtype)
+    read = f"{{0}}::numeric({dtype.precision or _WIDEST}, {dtype.scale})::text"
+    return replace(form, stage="{}::numeric", read=read, refusals=(*decimal_refusals(dtype), *_coarse(kind)))
 
 
 def _coarse(kind: SqlType) -> tuple[Refusal, ...]:
@@ -375,26 +488,14 @@ def _coarse(kind: SqlType) -> tuple[Refusal, ...]:
 
 
 def _found_moment(kind: SqlType, form: Codec) -> Codec:
-    """Refuse what is finer than the type keeps, and never take infinity for a date."""
+    """Refuse what is finer than the type keeps."""
     dtype, refusals = form.wire, form.refusals
     digits = kind.args[0] if kind.args else _MICROSECONDS
     if digits < _MICROSECONDS and dtype.is_temporal():
         step = 10 ** ((9 if isinstance(dtype, pl.Time) else _MICROSECONDS) - digits)
         reason = f"is finer than the {digits} digits of a second that {kind.base}({digits}) keeps"
         refusals = (*refusals, Refusal(reason, lambda x: x.to_physical() % step != 0))
-    read = form.read
-    if isinstance(dtype, pl.Date | pl.Datetime):
-        read = _checked("{0}", "isfinite({0})", kind.base, " is no moment that a frame can hold")
-    elif isinstance(dtype, pl.Duration):
-        fixed = "EXTRACT(YEAR FROM {0}) = 0 AND EXTRACT(MONTH FROM {0}) = 0"
-        read = _checked(read.replace("{}", "{0}"), fixed, "bigint", " has months, which have no fixed length")
-    return replace(form, read=read, refusals=refusals)
-
-
-def _checked(value: str, passes: str, sql_type: str, otherwise: str) -> str:
-    """Write an expression that is an error, with the value and the reason in it, where a test fails."""
-    error = f"CAST({{0}}::text || {sql.literal(otherwise)} AS bigint)::text::{sql_type}"
-    return f"CASE WHEN {passes} THEN {value} ELSE {error} END"
+    return replace(form, refusals=refusals)
 
 
 def _found_list(kind: SqlType, dtype: pl.List) -> Codec:
@@ -402,16 +503,89 @@ def _found_list(kind: SqlType, dtype: pl.List) -> Codec:
     element = _found(replace(kind, array=False), inner)
     native = not isinstance(inner, pl.String | pl.Enum | pl.Decimal | pl.Time)
     form = element if native else text_form(inner) or Codec("", pl.String())
-    flat = "coalesce(array_ndims({0}), 1) = 1"
-    value = "{0}" if native else "{0}::text[]"
-    return Codec(
+    found = Codec(
         "",
         pl.List(form.wire),
         lambda x: x.list.eval(form.encode(pl.element())),
         lambda x: x.list.eval(form.decode(pl.element())),
         stage=_to(kind),
-        read=_checked(value, flat, kind.cast if native else "text[]", " has more than one dimension"),
+        read="{0}" if native else "{0}::text[]",
         compare=_to(kind) if element.compare == "{}" else "{}::text[]",  # there may be domains inside
         refusals=_in_elements(any_bad(element.refusals)),
         fallible=element.fallible,
     )
+    return _limited(found, *_list_limits(element))
+
+
+def _list_limits(element: Codec) -> tuple[str, str]:
+    """Say which arrays are lists: of one dimension, which is counted from 1, and of what a frame can hold."""
+    flat = "coalesce(pg_catalog.array_ndims({0}) [=] 1 AND pg_catalog.array_lower({0}, 1) [=] 1, true)"
+    if element.readable:
+        flat += f" AND NOT EXISTS (SELECT FROM pg_catalog.unnest({{0}}) AS u (v) WHERE ({element.readable.format('u.v')}) IS FALSE)"
+    why = " has more than one dimension, is not counted from 1, or holds an element that a frame cannot"
+    return flat, why
+
+
+# -- every value that a column can hold, for the journal ------------------------------------------------
+
+_ANY_VALUE = ("smallint", "integer", "bigint", "real", "double precision", "boolean", "bytea")
+_TEXTS = ("text", "character varying")
+_YEARS = sql.pinned("({{0}} [>=] '0001-01-01{0}' AND {{0}} [<=] '9999-12-31 23:59:59.999999{0}')")
+# A duration has months, days and microseconds, and equals another whose sum is the same.
+_ONLY_MICROSECONDS = sql.pinned(
+    "(pg_catalog.isfinite({0}) AND EXTRACT(YEAR FROM {0}) [=] 0 AND EXTRACT(MONTH FROM {0}) [=] 0 "
+    "AND EXTRACT(DAY FROM {0}) [=] 0)"
+)
+_CLEAN = {
+    "date": sql.pinned("({0} [>=] '0001-01-01' AND {0} [<=] '9999-12-31')"),
+    "timestamp without time zone": _YEARS.format(""),
+    "timestamp with time zone": _YEARS.format("+00"),
+    "time without time zone": sql.pinned("{0} [<] '24:00'"),
+    "interval": _ONLY_MICROSECONDS,
+}
+# The driver takes an array of several dimensions for a flat one, and cannot read one that begins elsewhere.
+_ONE_DIMENSION = sql.pinned(
+    "(coalesce(pg_catalog.array_ndims({0}), 1) [=] 1 AND coalesce(pg_catalog.array_lower({0}, 1), 1) [=] 1)"
+)
+
+
+def form(column: Column) -> Form:
+    """Choose how every value travels that a column of the database can hold.
+
+    Args:
+        column: a column that was found in the database.
+
+    Returns:
+        Its form: native if that is exact, else as PostgreSQL writes the value itself.
+
+    Example:
+        >>> from crave_bulk.backends.catalog import plain_column
+        >>> found = {"filled": False, "generated": False, "identity_always": False}
+        >>> form(plain_column("at", "time without time zone", pl.Time(), found)).clean
+        "{0} OPERATOR(pg_catalog.<) '24:00'"
+    """
+    kind = parse_type(column.sql_type or "")
+    native = _DTYPES.get(kind.base, pl.String())
+    raw = _raw(kind)
+    if kind.array:
+        if kind.base not in (*_ANY_VALUE, *_TEXTS):
+            return always(raw)
+        read = f"CASE WHEN {_ONE_DIMENSION} THEN {{0}} END"
+        return Form(Codec("", pl.List(native), stage=_to(kind), read=read), raw, _ONE_DIMENSION)
+    if kind.base in (*_ANY_VALUE, *_TEXTS):
+        return always(Codec("", native))
+    clean = _CLEAN.get(kind.base)
+    if clean is None:
+        return always(raw)
+    read = "{}"
+    if kind.base == "interval":  # the others give something, if not themselves
+        read = f"CASE WHEN {clean} THEN {sql.pinned('(EXTRACT(EPOCH FROM {0}) [*] 1000000)::bigint')} END"
+    return Form(Codec("", native, read=read), raw, clean)
+
+
+def _raw(kind: SqlType) -> Codec:
+    """Let PostgreSQL write and read the value; a moment with a zone in one zone."""
+    read, stage = "{}::text", _to(kind)
+    if kind.base == "timestamp with time zone" and not kind.array:
+        read, stage = "({} AT TIME ZONE 'UTC')::text", "({}::timestamp AT TIME ZONE 'UTC')"
+    return Codec("", pl.String(), stage=stage, read=read, compare="{}::text")

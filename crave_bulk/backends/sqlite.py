@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import adbc_driver_manager
 import adbc_driver_sqlite.dbapi
 import polars as pl
 
 from crave_bulk import sql
-from crave_bulk.backends import catalog, sqlite_catalog, sqlite_ddl, sqlite_handles, sqlite_types
+from crave_bulk.backends import (
+    catalog,
+    sqlite_catalog,
+    sqlite_ddl,
+    sqlite_handles,
+    sqlite_locks,
+    sqlite_types,
+)
 from crave_bulk.backends.base import Backend, MergeParts, Patience, Phrases, on_conflict_merge
-from crave_bulk.backends.codec import Codec
+from crave_bulk.backends.codec import Codec, Form
 from crave_bulk.backends.ddl import Alteration, Missing
 from crave_bulk.errors import (
     BulkError,
@@ -26,9 +35,12 @@ from crave_bulk.errors import (
     ContractError,
     DatabaseBusy,
     DatabaseError,
+    HeldHere,
     database_error,
 )
+from crave_bulk.retry import again
 from crave_bulk.table import Column, Contract, Reference, TableName
+from crave_bulk.watch import Watch
 
 if TYPE_CHECKING:
     from crave_bulk.session import Session
@@ -36,7 +48,7 @@ if TYPE_CHECKING:
 _ON_CONNECT = (
     "PRAGMA busy_timeout = 100",  # milliseconds; first, so that the others wait as well
     "PRAGMA foreign_keys = ON",  # does nothing inside a transaction, so it is set here
-    "PRAGMA cache_size = -262144",  # KiB; a million rows merge in 7 s rather than 11
+    f"PRAGMA cache_size = -{sqlite_locks.CACHE * 1024}",  # KiB; a million rows merge in 7 s rather than 11
 )
 _WAITING = "PRAGMA busy_timeout = 10000"  # last: who opens a locked file looks now and then whether to go on
 _ON_CONNECT_FILE = (
@@ -45,8 +57,6 @@ _ON_CONNECT_FILE = (
     # Not journal_mode = WAL: it would be a lasting change of somebody's file, a bulk load is no faster
     # with it, and a sqlite3 connection of the same process would lose rows (see sqlite_handles).
 )
-
-_PATIENCE = 1.0  # seconds to wait for another copy of SQLite in this process
 
 # The driver passes on neither SQLite's result code nor a SQLSTATE (adbc-driver-sqlite 1.13: sqlstate,
 # vendor_code and details are all empty), only sqlite3_errmsg(). Its texts are constants of the library
@@ -86,7 +96,7 @@ class SQLite(Backend):
     updated = ""  # it does not know the alias, nor any table but the target
     series = "(WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT i FROM n)"
     # The write lock is taken at once: what a batch reads first is still true when it writes.
-    begin = "BEGIN IMMEDIATE"
+    begin = sqlite_locks.BEGIN
     # As bytes, because SQLite's functions on text stop at a NUL character.
     phrases = Phrases(
         mark="?{0}",
@@ -97,6 +107,8 @@ class SQLite(Backend):
         integer="({0})",
         real="CAST({0} AS REAL)",
         text="({0})",
+        array="json_array({0})",
+        shown="quote({0})",
     )
     # The driver reserves memory for a whole batch of rows per column, used or not.
     statement_options = {"adbc.sqlite.query.batch_rows": "65536"}  # noqa: RUF012
@@ -110,22 +122,29 @@ class SQLite(Backend):
         if options not in ("", "mode=ro"):
             raise ContractError(f"the option {options!r} of {url!r} is not known: the only one is ?mode=ro")
         path = unquote(place.removeprefix("/"))
+        if "\0" in path:
+            raise ConnectionFailed(
+                f"cannot open {url!r}: a file's name cannot hold a NUL: take %00 out of it"
+            )
         self.in_memory = path in ("", ":memory:")
         self._read_only = options == "mode=ro"
-        self._path = Path(path)
+        self._path = Path(path).absolute()  # also after os.chdir
         if self.in_memory:
             # Named, so that connections share it; unique, so that two databases do not.
             self._uri = f"file:crave_bulk_{uuid.uuid4().hex}?mode=memory&cache=shared"
             self.label = "sqlite://"
         else:
-            self._uri = _file_uri(self._path, self._read_only)
             self.label = f"sqlite:///{path}"
         # A database in memory lives as long as some connection to it. A file is not kept open between
         # calls: Python's own sqlite3 is another copy of SQLite in this process, and when it closes the
         # file, the process loses all its POSIX locks on it (see sqlite_handles).
         self.pooled = self.in_memory
-        first = self.connect()
-        self._keeper = first if self.in_memory else first.close()
+        self._keeper = self.connect() if self.in_memory else None
+        if not self.in_memory:
+            with suppress(HeldHere):  # the first call looks again
+                for attempt in again(Watch(), _is_busy):
+                    with attempt:
+                        self.connect().close()
 
     def connect(self) -> Any:
         """Open one more connection to the same database.
@@ -135,17 +154,21 @@ class SQLite(Backend):
         """
         try:
             connection = self._open()
-        except adbc_driver_manager.Error as error:
+        except (adbc_driver_manager.Error, OSError) as error:
+            if isinstance(busy := self.error(error), DatabaseBusy):
+                raise busy from None
             raise ConnectionFailed(
-                f"cannot open {self.label}: {_why_not(self._path, self._read_only)}"
+                f"cannot open {self.label}: {_why_not(error, self._path, self._read_only)}"
             ) from error
         pragmas = _ON_CONNECT if self.in_memory or self._read_only else _ON_CONNECT + _ON_CONNECT_FILE
         try:
             with connection.cursor() as cursor:
                 for pragma in (*pragmas, _WAITING):
                     cursor.execute(pragma)
-        except adbc_driver_manager.Error as error:
+        except BaseException as error:
             connection.close()
+            if not isinstance(error, adbc_driver_manager.Error):
+                raise  # Ctrl-C
             if "file is not a database" in str(error):  # SQLITE_NOTADB, see _CODES
                 raise ConnectionFailed(f"{self._path} is not a SQLite database: check the path") from error
             raise self.error(error) from error
@@ -154,18 +177,37 @@ class SQLite(Backend):
     def _open(self) -> Any:
         if self.in_memory:
             return adbc_driver_sqlite.dbapi.connect(self._uri, autocommit=True)
-        deadline = time.monotonic() + _PATIENCE
-        while other := sqlite_handles.in_the_way(self._path):
-            if time.monotonic() > deadline:
-                raise DatabaseBusy(
-                    f"something else in this process, such as a sqlite3 connection, {other} ({self.label}), and two "
-                    "copies of SQLite in one process do not see each other's locks: commit and close it, then run "
-                    "the call again; nothing was written"
+        locks = sqlite_locks.available()
+        deadline = time.monotonic() + sqlite_locks.PATIENCE
+        while True:
+            try:
+                return sqlite_handles.opened(
+                    self._path,
+                    lambda: sqlite_locks.connect(self._path, read_only=self._read_only),
+                    read_only=self._read_only,
+                    locks=locks,
                 )
+            except sqlite_handles.InTheWay:
+                if time.monotonic() > deadline:
+                    raise
             time.sleep(0.02)
-        return sqlite_handles.opened(
-            self._path, lambda: adbc_driver_sqlite.dbapi.connect(self._uri, autocommit=True)
-        )
+
+    def cursor(self, connection: Any, statement: str) -> Any:
+        """Open a cursor for a statement.
+
+        Args:
+            connection: one that `connect` has opened.
+            statement: the statement.
+
+        Returns:
+            The cursor, which may be that of a connection beside it which only reads.
+
+        Raises:
+            adbc_driver_manager.Error: that one cannot be opened.
+        """
+        reader = getattr(connection, "reader", None)
+        beside = reader and reader.cursor(statement, self.statement_options)
+        return beside or super().cursor(connection, statement)
 
     def close(self) -> None:
         """Close the kept connection; a database in memory is gone with it."""
@@ -196,6 +238,36 @@ class SQLite(Backend):
             ContractError: there is no exact form for the dtype.
         """
         return sqlite_types.codec(column)
+
+    def form(self, column: Column) -> Form:
+        """Choose how every value travels that a column of the database can hold.
+
+        Args:
+            column: a column that was found in the database.
+
+        Returns:
+            Its form.
+        """
+        return sqlite_types.form(column)
+
+    def overview(self, session: Session, name: TableName) -> catalog.Overview:
+        """Read from the catalog which columns a table has.
+
+        Args:
+            session: a connection.
+            name: the table.
+
+        Returns:
+            What was found.
+
+        Raises:
+            TableNotFound: there is no such table.
+            BulkError: the database refused.
+        """
+        found = session.fetch(sqlite_catalog.overview_sql(_plain(name))).item()
+        if not json.loads(found):
+            raise catalog.not_found(name, session.fetch(sqlite_catalog.TABLES_SQL)["name"].to_list())
+        return sqlite_catalog.read_overview(found)
 
     def reflect(self, session: Session, name: TableName) -> Contract:
         """Read the contract of a table that exists from the catalog, in one query.
@@ -280,6 +352,12 @@ class SQLite(Backend):
         Returns:
             The error to raise from it.
         """
+        if isinstance(cause, sqlite_handles.InTheWay):
+            return HeldHere(
+                f"something else in this process, such as a sqlite3 or SQLAlchemy connection, {cause} ({self.label}): read "
+                "its results to the end, commit and close it, then run the call again; nothing was written",
+                sqlstate="SQLITE_BUSY",
+            )
         text = str(cause).partition("\nquery:")[0]
         for noise in (
             "INTEGRITY: ",
@@ -339,8 +417,8 @@ class SQLite(Backend):
         zeros = ", ".join(f"{_ZEROS[type(dtype)]} AS v{i}" for i, dtype in enumerate(dtypes))
         return f"SELECT {zeros} UNION ALL SELECT * FROM ({query})"
 
-    def dependents_sql(self, name: TableName) -> str:
-        """Ask which references of other tables forbid that rows of a table are deleted.
+    def uniques_sql(self, name: TableName) -> str:
+        """Ask which unique keys a table has, and what keeps rows from being matched by them.
 
         Args:
             name: the table.
@@ -348,11 +426,10 @@ class SQLite(Backend):
         Returns:
             A query: ``found``, a JSON list.
         """
-        own = f"AND m.name <> {self._literal(name)} COLLATE NOCASE "
-        return self._references_sql(name, f"{own}AND f.on_delete IN ('NO ACTION', 'RESTRICT')")
+        return sqlite_catalog.uniques_sql(self._literal(name))
 
-    def cascades_sql(self, name: TableName) -> str:
-        """Ask which references pass a deletion on to the rows that point.
+    def pointing_sql(self, name: TableName) -> str:
+        """Ask which references point at a table, and what they do when its rows are deleted.
 
         Args:
             name: the table.
@@ -360,7 +437,7 @@ class SQLite(Backend):
         Returns:
             A query: ``found``, a JSON list.
         """
-        return self._references_sql(name, "AND f.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT')")
+        return sqlite_catalog.pointing_sql(self._literal(name))
 
     def known_as(self, name: TableName) -> str:
         """Ask for a name that is a table's alone.
@@ -376,18 +453,6 @@ class SQLite(Backend):
     def _literal(self, name: TableName) -> str:
         return sql.literal(self.table(name)[1:-1].replace('""', '"'))
 
-    def _references_sql(self, name: TableName, which: str) -> str:
-        table = self._literal(name)
-        key = f"(SELECT p.name FROM pragma_table_info({table}) AS p WHERE p.pk = f.seq + 1)"
-        return (
-            "SELECT coalesce(json_group_array(json(part)), '[]') AS found FROM (SELECT json_object('schema', NULL, "
-            "'table', m.name, 'columns', json_group_array(f.\"from\"), 'targets', "
-            f"json_group_array(coalesce(f.\"to\", {key})), 'deletes', json(iif(f.on_delete = 'CASCADE', 'true', 'false')), "
-            f"'own', json(iif(m.name = {table} COLLATE NOCASE, 'true', 'false')), 'known_as', lower(m.name)"
-            ") AS part\nFROM sqlite_master AS m JOIN pragma_foreign_key_list(m.name) AS f\n"
-            f"WHERE m.type = 'table' AND f.\"table\" = {table} COLLATE NOCASE {which} GROUP BY m.name, f.id)"
-        )
-
     def facts(self, contract: Contract) -> str:
         """Write what a batch has to know of its table.
 
@@ -398,14 +463,17 @@ class SQLite(Backend):
             The select list; a deferred reference cannot be checked before the commit here.
         """
         table = self._literal(contract.name)
-        watched = f"EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = {table} COLLATE NOCASE)"
-        types = " OR ".join(
-            f"(name = {sql.literal(c.name)} AND upper(type) = {sql.literal(self.codec(c).sql_type.upper())})"
+        triggered = f"EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = {table} COLLATE NOCASE)"
+        # A constraint may be declared with ON CONFLICT IGNORE, which leaves rows out as a trigger does.
+        ignores = f"EXISTS (SELECT 1 FROM sqlite_master WHERE name = {table} COLLATE NOCASE AND sql LIKE '%CONFLICT%')"
+        watched = f"({triggered} OR {ignores})"
+        types = ", ".join(
+            f"({sql.literal(c.name)}, {sql.literal(self.codec(c).sql_type.upper())})"
             for c in contract.columns
         )
-        found = f"(SELECT count(*) FROM pragma_table_info({table}) WHERE {types}) = {len(contract.columns)}"
+        found = f"(SELECT count(*) FROM pragma_table_info({table}) WHERE (name, upper(type)) IN (VALUES {types})) = {len(contract.columns)}"
         exact = "false" if any(c.sql_type for c in contract.columns) else f"({found} AND NOT {watched})"
-        return f"{watched} AS watched, {exact} AS exact, false AS deferred"
+        return f"{watched} AS watched, {triggered} AS triggered, {exact} AS exact, false AS deferred, false AS inherited"
 
     def merge(self, parts: MergeParts) -> str:
         """Write the merge; which rows are new is known from before, as the write lock is held.
@@ -460,17 +528,17 @@ def _glob(part: re.Match[str]) -> str:
 
 
 def _plain(name: TableName) -> str:
-    return name.table if name.schema in (None, "main") else str(name)
+    return name.table if name.schema in (None, "main") else f"{name.schema}.{name.table}"
 
 
-def _file_uri(path: Path, read_only: bool) -> str:
-    if not read_only:
-        return str(path.absolute())
-    return f"file:{quote(path.absolute().as_posix())}?mode=ro"
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, DatabaseBusy) and not isinstance(error, HeldHere)
 
 
-def _why_not(path: Path, read_only: bool) -> str:
+def _why_not(error: Exception, path: Path, read_only: bool) -> str:
     """Say why a file could not be opened, which the driver does not ("failed to allocate memory")."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many files are open: close some that are not needed any more"
     folder = path.absolute().parent
     if path.is_dir():
         return "it is a folder: name a file"

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 from crave_bulk import sql
-from crave_bulk.backends.catalog import ColumnFacts, KeyFacts, TableFacts
-from crave_bulk.backends.sqlite_types import dtype_of, parse_type, same_as_wire
+from crave_bulk.backends.catalog import ColumnFacts, KeyFacts, Overview, TableFacts, plain_column
+from crave_bulk.backends.sqlite_types import dtype_of, parse_type, same_as_wire, untyped
 from crave_bulk.table import Reference, TableName
 
 _TOKEN = re.compile(
@@ -37,7 +39,7 @@ def facts_sql(name: str) -> str:
     """
     table = sql.literal(name)
     return f"""SELECT json_object(
-  'table', json((SELECT json_object('name', name, 'type', type, 'rowid', NOT wr) FROM pragma_table_list
+  'table', json((SELECT json_object('name', name, 'type', type, 'rowid', NOT wr, 'strict', strict) FROM pragma_table_list
     WHERE name = {table} COLLATE NOCASE AND type <> 'shadow' ORDER BY schema <> 'temp', schema <> 'main' LIMIT 1)),
   'sql', (SELECT sql FROM (SELECT sql, name, type FROM sqlite_temp_master UNION ALL SELECT sql, name, type FROM sqlite_master)
     WHERE name = {table} COLLATE NOCASE AND type = 'table' LIMIT 1),
@@ -47,9 +49,84 @@ def facts_sql(name: str) -> str:
     'column', CASE WHEN x.cid >= 0 THEN x.name END, 'plain', x.coll = 'BINARY'))
     FROM pragma_index_list({table}) AS l JOIN pragma_index_xinfo(l.name) AS x
     WHERE l."unique" AND NOT l.partial AND x.key),
+  'indexes', (SELECT json_group_array(json_object('name', l.name, 'place', x.seqno, 'column', x.name))
+    FROM pragma_index_list({table}) AS l JOIN pragma_index_info(l.name) AS x WHERE NOT l.partial),
   'references', (SELECT json_group_array(json_object('id', f.id, 'place', f.seq, 'table', f."table", 'from', f."from",
     'to', coalesce(f."to", (SELECT p.name FROM pragma_table_info(f."table") AS p WHERE p.pk = f.seq + 1))))
     FROM pragma_foreign_key_list({table}) AS f)) AS facts"""
+
+
+def uniques_sql(table: str) -> str:
+    """Ask which unique keys a table, whose name is given as a string of SQL, has, as of `Backend.uniques_sql`."""
+    return f"""SELECT coalesce(json_group_array(json_object('name', u.name, 'columns', json(u.columns), 'others', json(u.others),
+  'expression', json(iif(u.expression, 'true', 'false')), 'flaws', (SELECT json_group_array(f.name) FROM (
+    SELECT 'partial' AS name WHERE u.partial UNION ALL SELECT 'expression' WHERE u.expression
+    UNION ALL SELECT 'collation' WHERE u.collation) AS f))), '[]') AS found
+FROM (SELECT l.name, l.partial, max(x.cid < 0) AS expression, max(x.cid >= 0 AND x.coll <> 'BINARY') AS collation,
+    json_group_array(x.name) FILTER (WHERE x.cid >= 0) AS columns,
+    (SELECT json_group_array(c.name) FROM pragma_table_info({table}) AS c
+      JOIN sqlite_master AS m ON m.name = l.name WHERE instr(lower(m.sql), lower(c.name))) AS others
+  FROM pragma_index_list({table}) AS l JOIN pragma_index_xinfo(l.name) AS x
+  WHERE l."unique" AND x.key GROUP BY l.name) AS u"""
+
+
+def pointing_sql(table: str) -> str:
+    """Ask which references point at a table.
+
+    Args:
+        table: its name, as a string of SQL.
+
+    Returns:
+        A query: ``found``, as of `Backend.pointing_sql`.
+    """
+    key = f"(SELECT p.name FROM pragma_table_info({table}) AS p WHERE p.pk = f.seq + 1)"
+    return f"""SELECT coalesce(json_group_array(json_object('schema', NULL, 'table', r.name, 'columns', json(r.columns),
+  'targets', json(r.targets), 'forbids', json(iif(r.action IN ('NO ACTION', 'RESTRICT'), 'true', 'false')),
+  'deletes', json(iif(r.action = 'CASCADE', 'true', 'false')),
+  'own', json(iif(r.name = {table} COLLATE NOCASE, 'true', 'false')), 'known_as', lower(r.name),
+  'indexed', json(iif(EXISTS (SELECT 1 FROM pragma_index_list(r.name) AS l JOIN pragma_index_info(l.name) AS x
+      WHERE NOT l.partial AND x.seqno < r.parts
+        AND EXISTS (SELECT 1 FROM json_each(r.columns) AS c WHERE c.value = x.name COLLATE NOCASE)
+      GROUP BY l.name HAVING count(*) = r.parts)
+    OR (SELECT group_concat(p.name) = json_extract(r.columns, '$[0]') AND upper(group_concat(p.type)) = 'INTEGER'
+      FROM pragma_table_info(r.name) AS p WHERE p.pk) IS TRUE, 'true', 'false')))), '[]') AS found
+FROM (SELECT m.name, json_group_array(f."from") AS columns, json_group_array(coalesce(f."to", {key})) AS targets,
+    f.on_delete AS action, count(*) AS parts
+  FROM sqlite_master AS m JOIN pragma_foreign_key_list(m.name) AS f
+  WHERE m.type = 'table' AND f."table" = {table} COLLATE NOCASE GROUP BY m.name, f.id) AS r"""
+
+
+def overview_sql(name: str) -> str:
+    """Ask which columns a table has.
+
+    Args:
+        name: its name, unquoted.
+
+    Returns:
+        A query: ``facts``, a JSON list, empty where there is no such table.
+    """
+    strict = f"(SELECT max(strict) FROM pragma_table_list({sql.literal(name)}))"
+    kind = f"iif(upper(type) = 'ANY' AND {strict}, '', type)"  # see `_typed`
+    return (
+        f"SELECT json_group_array(json_object('name', name, 'type', {kind}, 'filled', json(iif(\"notnull\" OR pk, 'true', "
+        "'false')), 'generated', json(iif(hidden IN (2, 3), 'true', 'false')), 'identity_always', json('false')) "
+        f"ORDER BY cid) AS facts FROM pragma_table_xinfo({sql.literal(name)}) WHERE hidden <> 1"
+    )
+
+
+def read_overview(text: str) -> Overview:
+    """Read what the catalog said.
+
+    Args:
+        text: the JSON of `overview_sql`.
+
+    Returns:
+        The overview.
+    """
+    columns = (
+        plain_column(c["name"], c["type"], dtype_of(parse_type(c["type"])), c) for c in json.loads(text)
+    )
+    return Overview(None, tuple(columns))
 
 
 def read_facts(name: TableName, plain: str, text: str) -> TableFacts | None:
@@ -73,11 +150,13 @@ def read_facts(name: TableName, plain: str, text: str) -> TableFacts | None:
     return TableFacts(
         name=name,
         columns=tuple(
-            _column(column, _row_number(found, tokens) if column is alias else None) for column in columns
+            _column(_typed(found, column), _row_number(found, tokens) if column is alias else None)
+            for column in columns
         ),
         keys=tuple(_keys(found, alias)),
         references=tuple(_references(name, plain, found, tokens)),
         not_a_table=f"{name} is a view: write to the tables behind it" if is_view else None,
+        indexes=tuple(_indexes(found)) + (((alias["name"],),) if alias else ()),
     )
 
 
@@ -143,6 +222,12 @@ def _row_number(found: dict[str, Any], tokens: list[str]) -> str:
     return f"{last} + i"
 
 
+def _typed(found: dict[str, Any], column: dict[str, Any]) -> dict[str, Any]:
+    """Take the type ANY for none where the table is STRICT; elsewhere it makes numbers of texts that look like one."""
+    strict_any = found["table"]["strict"] and column["type"].upper() == "ANY"
+    return {**column, "type": ""} if strict_any else column
+
+
 def _column(found: dict[str, Any], row_number: str | None) -> ColumnFacts:
     kind = parse_type(found["type"])
     dtype = dtype_of(kind)
@@ -153,6 +238,7 @@ def _column(found: dict[str, Any], row_number: str | None) -> ColumnFacts:
         nullable=not (found["filled"] or found["key"]),
         default_sql=row_number or _default(found["default"]),
         generated=found["hidden"] in (2, 3),
+        untyped=untyped(kind),
         uuid=kind.name in ("UUID_TEXT", "UUID"),
         json=kind.name in ("JSON_TEXT", "JSON", "JSONB"),
         longest=kind.args[0] if "CHAR" in kind.name and kind.args else None,
@@ -180,6 +266,16 @@ def _keys(found: dict[str, Any], alias: dict[str, Any] | None) -> list[KeyFacts]
             plain = all(part["plain"] for part in parts)
             keys.append(KeyFacts(tuple(part["column"] for part in parts), parts[0]["origin"] == "pk", plain))
     return keys
+
+
+def _indexes(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Give what each index begins with: a column that is an expression ends it."""
+    by_index: dict[str, list[str | None]] = {}
+    for part in sorted(found["indexes"], key=lambda part: (part["name"], part["place"])):
+        by_index.setdefault(part["name"], []).append(part["column"])
+    for columns in by_index.values():
+        if begins := tuple(takewhile(lambda column: column is not None, columns)):
+            yield begins  # type: ignore[misc]
 
 
 def _references(name: TableName, plain: str, found: dict[str, Any], tokens: list[str]) -> list[Reference]:

@@ -156,11 +156,11 @@ def alteration(existing: Existing, missing: Missing, parents: Sequence[str]) -> 
     """
     points = [_points(r, parent) for r, parent in zip(missing.references, parents, strict=True)]
     inline = _inline(missing, points)
-    unique = _unique_indexes(existing, missing)
+    indexes = [*_unique_indexes(existing, missing), *missing.indexes]
     if len(inline) < len(missing.references) or any(_needs_rebuild(c) for c in missing.columns):
         keys = [sql.quote_all(r.columns) for r in missing.references]
         clauses = [f"FOREIGN KEY ({key}){point}" for key, point in zip(keys, points, strict=True)]
-        return Alteration((*_rebuild(existing, missing.columns, clauses), *unique), rebuilds=True)
+        return Alteration((*_rebuild(existing, missing.columns, clauses), *indexes), rebuilds=True)
     table = sql.quote(existing.name)
     columns = [
         f"ALTER TABLE {table} ADD COLUMN {_definition(c)}{inline.get(c.name, '')}" for c in missing.columns
@@ -170,7 +170,7 @@ def alteration(existing: Existing, missing: Missing, parents: Sequence[str]) -> 
         for c in missing.columns
         if fill_of(c) is not None and not _is_constant(c)
     ]
-    return Alteration((*columns, *fills, *unique))
+    return Alteration((*columns, *fills, *indexes))
 
 
 def _inline(missing: Missing, points: Sequence[str]) -> dict[str, str]:

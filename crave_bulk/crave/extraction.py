@@ -71,7 +71,7 @@ def read(extraction: Any) -> pl.DataFrame:
     """
     frame = extraction.collect() if isinstance(extraction, pl.LazyFrame) else extraction
     if not isinstance(frame, pl.DataFrame):
-        raise ContractError(f"the extraction is a {type(frame).__name__}: pass a Polars frame")
+        raise ContractError(f"the extraction is of type {type(frame).__name__}: pass a Polars frame")
     if missing := [name for name in _NEEDED if name not in frame.columns]:
         raise ContractError(
             f"the extraction has no column {missing[0]!r}: it needs {', '.join(_NEEDED)}, and may have {', '.join(_OPTIONAL)}"

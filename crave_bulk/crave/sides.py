@@ -41,7 +41,7 @@ def checked(
     frame = frame.collect() if isinstance(frame, pl.LazyFrame) else frame
     if not isinstance(frame, pl.DataFrame):
         kind = f"{type(frame).__module__}.{type(frame).__qualname__}"
-        raise ContractError(f"{what} are a {kind}: pass a Polars frame with a column 'name'")
+        raise ContractError(f"{what} are of type {kind}: pass a Polars frame with a column 'name'")
     for name in of:
         if name not in frame.columns:
             raise ContractError(f"{what} have no column {name!r}: they have {frame.columns}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import polars as pl
 
@@ -12,7 +12,7 @@ from crave_bulk.pipeline.constraints import Settled
 from crave_bulk.pipeline.job import Job
 from crave_bulk.pipeline.stage import without
 from crave_bulk.pipeline.verdict import Verdict
-from crave_bulk.pipeline.write import Raced
+from crave_bulk.pipeline.write import KEPT, Raced
 from crave_bulk.session import Session
 
 
@@ -57,19 +57,31 @@ class Accounts:
         self.verdict.set(written.filter("inserted")["_row"], "inserted")
         self.verdict.set(written.filter(~pl.col("inserted"))["_row"], self.job.changed)
 
-    def sum_up(self, replayed: pl.DataFrame) -> None:
+    def sum_up(self, keys: pl.DataFrame, apart: Collection[int], unmoved: pl.DataFrame) -> None:
         """Account for keys whose rows were written one after the other as if they had been combined.
 
         Args:
-            replayed: ``_row`` and the key of those rows.
+            keys: ``_row`` and the key of all rows.
+            apart: the numbers of those rows.
+            unmoved: the keys whose rows are as they were before the batch.
         """
-        rows = replayed.with_columns(outcome=self.verdict.outcomes.gather(replayed["_row"]))
-        written = rows.filter(pl.col("outcome").is_in(["inserted", self.job.changed, "unchanged"]))
-        for _, part in written.sort("_row").group_by(self.key, maintain_order=True):
-            self.verdict.set(part["_row"][:-1], "duplicate")
-            found = set(part["outcome"])
-            first = next(o for o in ("inserted", self.job.changed, "unchanged") if o in found)
-            self.verdict.set(part["_row"][-1:], first)
+        several = keys.filter(pl.col("_row").is_in(list(apart))).select(self.key)
+        rows = keys.join(several, on=self.key, how="semi").sort("_row")
+        rows = rows.with_columns(outcome=self.verdict.outcomes.gather(rows["_row"]))
+        best = {"inserted": 0, self.job.changed: 1, "unchanged": 2}
+        written = rows.filter(pl.col("outcome").is_in(list(best)))
+        rank = pl.col("outcome").cast(pl.String).replace_strict(best, return_dtype=pl.Int8)
+        last = (
+            written.with_columns(rank=rank)
+            .group_by(self.key)
+            .agg(pl.col("_row").last(), pl.col("rank").min())
+        )
+        self.verdict.set(without(written, set(last["_row"]))["_row"], "duplicate")
+        moved = last.join(unmoved, on=self.key, how="anti")
+        for outcome, place in best.items():
+            self.verdict.set(moved.filter(rank=place)["_row"], outcome)
+        unmoved = last.join(unmoved, on=self.key, how="semi").filter(pl.col("rank") > 0)
+        self.verdict.set(unmoved["_row"], "unchanged")
 
     def _by_last_row(
         self, candidates: pl.DataFrame, last: pl.DataFrame, written: pl.DataFrame
@@ -81,7 +93,7 @@ class Accounts:
 
     def skipped(
         self, final: pl.DataFrame, written: pl.DataFrame, errors: Mapping[int, DatabaseError]
-    ) -> dict[int, DatabaseError]:
+    ) -> tuple[dict[int, DatabaseError], pl.DataFrame]:
         """Find out why the database did not write rows, and said nothing: another writer, or a trigger.
 
         Args:
@@ -90,15 +102,17 @@ class Accounts:
             errors: those that were refused.
 
         Returns:
-            The rows that a trigger or a rule has skipped.
+            The rows that a trigger or a rule has skipped; and ``_row`` and ``inserted`` of those that a trigger has
+            stored in its own way, as in a table that inherits.
 
         Raises:
             Raced: another writer has deleted a row.
         """
         missed = without(without(final, set(written["_row"])), errors)
         missed = missed.filter(pl.struct(self.key).is_last_distinct()).sort("_row")
+        stored = written.clear()
         if not missed.height:
-            return {}
+            return {}, stored
         now = self._compare_again(missed.drop("mask"))
         concurrent = self.session.backend.concurrent
         if concurrent and not self.watched:
@@ -108,7 +122,10 @@ class Accounts:
         kind = self.job.kind
         if kind == "delete":  # where nobody else can have deleted it, it went along with another row
             self.verdict.set(absent["_row"], "missing" if concurrent else "deleted")
-        elif kind == "update":
+            return dict.fromkeys(
+                now.filter(pl.col("mask") != -1)["_row"].to_list(), DatabaseError(KEPT)
+            ), stored
+        if kind == "update":
             self.verdict.set(absent["_row"], "missing")
         elif kind == "insert":
             left = absent if self.job.ignores else now
@@ -116,8 +133,11 @@ class Accounts:
             raise Raced  # the row was there, and another writer has deleted it
         else:
             left = now.filter(pl.col("mask") != 0)
-        why = "a trigger or a rule of the database left the row out without an error"
-        return {row: DatabaseError(why) for row in left["_row"].to_list()}
+        if self.watched and kind in ("insert", "merge") and not self.job.ignores:
+            new = now.join(missed.filter(mask=-1), on="_row", how="semi").filter(pl.col("mask") != -1)
+            stored, left = new.select("_row", inserted=pl.lit(True)), without(left, set(new["_row"]))
+        why = "a trigger, a rule, a policy or an ON CONFLICT clause of the database left the row out without an error"
+        return {row: DatabaseError(why) for row in left["_row"].to_list()}, stored
 
     def _compare_again(self, rows: pl.DataFrame) -> pl.DataFrame:
         if self.job.kind in ("insert", "delete"):

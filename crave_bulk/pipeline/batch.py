@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -9,24 +10,43 @@ from typing import Any, Literal
 
 import polars as pl
 
-from crave_bulk.errors import ContractError
+from crave_bulk.backends.catalog import why_not_matched
+from crave_bulk.errors import ContractError, shown
+from crave_bulk.pipeline import characters
 from crave_bulk.pipeline.attempt import Attempt
 from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.combine import keep_best
-from crave_bulk.pipeline.intake import Intake, filled_by_database, fit, fit_keys, to_polars, with_constants
+from crave_bulk.pipeline.intake import (
+    Intake,
+    filled_by_database,
+    fit,
+    fit_keys,
+    to_polars,
+    typed_as_given,
+    with_constants,
+)
 from crave_bulk.pipeline.job import Job, Others
 from crave_bulk.pipeline.merge import Kind, columns_to_write
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.pipeline.validate import Validated, validate
 from crave_bulk.pipeline.verdict import Verdict
 from crave_bulk.pipeline.work import Turn, Work
-from crave_bulk.report import OUTCOME
+from crave_bulk.pipeline.write import Renamed
 from crave_bulk.session import Session
 from crave_bulk.table import Contract, Merge
 
 Verb = Literal["insert", "upsert", "update", "delete", "sync"]
 OnConflict = Literal["error", "ignore"]
 Duplicates = Literal["combine", "error"]
+
+# Why a verb needs the key of every row, also if the key of the table can be made.
+_BY_KEY = {
+    "upsert": "without it every run would insert the rows anew: add it, match rows by another unique key with on=, "
+    "or write new rows with db.insert",
+    "update": "it says which row is meant",
+    "delete": "it says which row is meant",
+    "sync": "without it every row would be deleted and inserted anew: add it",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +78,11 @@ class Call:
     allow_empty: bool = False
     called: str | None = None
     said: str | None = None
+
+    @property
+    def other_key(self) -> tuple[str, ...] | None:
+        """The unique key that rows are matched by, if that is not the key of the table."""
+        return self.on if self.on and set(self.on) != set(self.contract.key) else None
 
     @property
     def kind(self) -> Kind:
@@ -92,17 +117,23 @@ class RowWork(Work):
         """Write the frame."""
         verdict = Verdict.over(self.job.frame.height)
         verdict.reject(self._invalid)
+        for found in characters.refused(turn.session, self.wire, self.job.frame, verdict.outcomes.is_null()):
+            verdict.reject(found)
         with self.clock.phase("merge", self.job.frame.height):
-            Attempt(turn, self.job, verdict, self.clock).run()
+            try:
+                Attempt(turn, self.job, verdict, self.clock).run()
+            except Renamed as found:
+                known = [found.keys] if self.job.renamed is None else [self.job.renamed, found.keys]
+                self.job = replace(self.job, renamed=pl.concat(known).unique("_row", keep="last"))
+                raise
         return verdict
 
     def accounts(self, verdict: Verdict) -> tuple[pl.DataFrame, pl.Series]:
-        """Give the rows of the frame, and those of the table that were deleted besides."""
-        keys = _keys(self.job.frame.select(self.contract.key), verdict.keys)
-        if verdict.deleted is None:
+        """Give the rows of the frame, and those of the table that were to be deleted besides."""
+        keys = _keys(_keys(self.job.frame.select(self.contract.key), verdict.keys), verdict.rekeyed)
+        if verdict.others is None or verdict.others_outcomes is None:
             return keys, verdict.outcomes
-        others = pl.repeat("deleted", verdict.deleted.height, dtype=OUTCOME, eager=True)
-        return pl.concat([keys, verdict.deleted]), pl.concat([verdict.outcomes, others])
+        return pl.concat([keys, verdict.others]), pl.concat([verdict.outcomes, verdict.others_outcomes])
 
     def about(self) -> str:
         """Name the options, and the merge rules."""
@@ -117,7 +148,9 @@ class RowWork(Work):
     def fixed(self, verdict: Verdict) -> None:
         """Give the rows the keys that were made for them."""
         if verdict.keys is not None:
-            keys = _keys(self.job.frame.select(self.contract.key), verdict.keys)
+            given = self.job.frame.select(self.contract.key)
+            made = _keys(given, verdict.keys)
+            keys = [given[name].fill_null(made[name]) for name in given.columns]
             self.job = replace(self.job, frame=self.job.frame.with_columns(keys))
 
 
@@ -139,9 +172,13 @@ def prepare(
         ContractError: the frame does not fit the table.
     """
     clock = Clock()
+    _check_on(open_session, call)
     frame = fit_keys(call.contract, source) if call.verb == "delete" else to_polars(source)
     if call.kind in ("insert", "merge"):
         wire, call = _completed(open_session, wire, call, frame)
+    contract = typed_as_given(call.contract, frame.schema)
+    if contract is not call.contract:
+        wire, call = Wire(contract, wire.backend), replace(call, contract=contract)
     with clock.phase("validate", frame.height):
         intake, checked = _take(wire, call, frame)
         job = _job(wire, call, intake, checked.frame)
@@ -168,8 +205,19 @@ def _take(wire: Wire, call: Call, frame: pl.DataFrame) -> tuple[Intake, Validate
     partial = call.verb in ("update", "delete")
     if call.verb == "delete" and call.kind == "update":
         frame = with_constants(frame, call.contract, _mark(call.contract))
-    intake = fit(call.contract, frame, partial=partial)
-    checked = validate(call.contract, wire.codecs, intake.frame, intake.written, whole=not partial)
+    on = call.other_key or ()
+    by_key = "" if on else _BY_KEY.get(call.verb, "")
+    intake = fit(call.contract, frame, partial=partial, by_key=by_key, on=on)
+    matched = call.contract.key if partial else on
+    checked = validate(
+        call.contract,
+        wire.codecs,
+        intake.frame,
+        intake.written,
+        whole=not partial,
+        matched=matched,
+        later=intake.later,
+    )
     return intake, checked if partial else _only_best(call.contract, checked)
 
 
@@ -188,26 +236,45 @@ def _mark(contract: Contract) -> dict[str, Any]:
     return {mark.name: True if isinstance(mark.dtype, pl.Boolean) else "now"} if mark else {}
 
 
-def _job(wire: Wire, call: Call, intake: Intake, frame: pl.DataFrame) -> Job:
+def _check_on(open_session: Callable[[], AbstractContextManager[Session]], call: Call) -> None:
+    """Check that rows are matched by columns that no two rows share."""
     contract = call.contract
+    if call.on and len(set(call.on)) < len(call.on):
+        raise ContractError(f"on={', '.join(call.on)} names a column twice: name each once")
     keys = {frozenset(key) for key in (contract.key, *contract.unique)}
     if call.on and frozenset(call.on) not in keys:
+        with open_session() as session, session.shielded():
+            found = session.fetch(session.backend.uniques_sql(contract.name))
+        flaw = why_not_matched(json.loads(found.item()), call.on)
         raise ContractError(
-            f"on={', '.join(call.on)} is no unique key of table {contract.name}: it has "
+            f"on={', '.join(call.on)} is no unique key of table {contract.name}{flaw}: it has "
             f"{', '.join(str(list(key)) for key in (contract.key, *contract.unique))}"
         )
-    if call.newer and (call.newer not in intake.given or call.newer in contract.key):
+
+    if combined := [name for name in call.on or () if contract.column(name).options.merge != "replace"]:
+        rule = contract.column(combined[0]).options.merge
         raise ContractError(
-            f"newer={call.newer!r} must be a column of the frame and of table {contract.name}, and not of its key"
+            f"on={combined[0]!r}: rows are matched by this column, so it cannot change by merge={rule!r}: match them by "
+            "another unique key, or declare the column without a merge rule"
+        )
+
+
+def _job(wire: Wire, call: Call, intake: Intake, frame: pl.DataFrame) -> Job:
+    contract = call.contract
+    if call.newer is not None and (
+        not isinstance(call.newer, str) or call.newer not in intake.given or call.newer in contract.key
+    ):
+        raise ContractError(
+            f"newer={shown(call.newer)} must be a column of the frame and of table {contract.name}, and not of its key"
         )
     if call.newer and contract.column(call.newer).dtype.is_nested():
         raise ContractError(
-            f"newer={call.newer!r} is a {contract.column(call.newer).dtype}, which has no order"
+            f"newer={call.newer!r} is of type {contract.column(call.newer).dtype}, which has no order"
         )
-    if call.verb == "sync" and (made := [name for name in contract.key if name not in intake.given]):
+    if call.newer and (rule := contract.column(call.newer).options.merge) != "replace":
         raise ContractError(
-            f"a sync of table {contract.name} needs its key {made[0]!r} in the frame: without it every row would be "
-            "deleted and inserted anew"
+            f"newer={call.newer!r} decides which row stands, so the column cannot be combined by merge={rule!r} as well: "
+            "leave newer= out, or declare the column without a merge rule"
         )
     return Job(
         wire=wire,
@@ -215,7 +282,7 @@ def _job(wire: Wire, call: Call, intake: Intake, frame: pl.DataFrame) -> Job:
         columns=columns_to_write(contract, intake, call.kind),
         rules=_rules(contract, intake) if call.kind == "merge" else {},
         frame=frame,
-        on=call.on if call.on and set(call.on) != set(contract.key) else None,
+        on=call.other_key,
         newer=call.newer,
         ignores=call.on_conflict == "ignore",
         distinct=call.duplicates == "error",

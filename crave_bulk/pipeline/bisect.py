@@ -27,6 +27,7 @@ def bisect(
     attempt: Callable[[Sequence[int]], T],
     refuse: Callable[[int, DatabaseError], None],
     on_first: Callable[[], None] = lambda: None,
+    again: Callable[[DatabaseError], bool] = lambda _: False,
 ) -> list[T]:
     """Run an attempt over rows, in ever smaller parts where the database refuses it.
 
@@ -36,6 +37,7 @@ def bisect(
         attempt: writes some of the rows, which follow each other.
         refuse: is told each single row that was refused, and why.
         on_first: runs once, before anything is split.
+        again: tells whether the same rows are to be tried again after a refusal, as the attempt knows better now.
 
     Returns:
         What the successful attempts returned, in the order of their rows.
@@ -62,6 +64,9 @@ def bisect(
             with session.atomic():
                 done.append(attempt(rows[start:end]))
         except DatabaseError as error:
+            if again(error):
+                parts.append((start, end))
+                continue
             if not about_rows(error):
                 raise
             if not split:

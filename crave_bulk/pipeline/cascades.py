@@ -3,19 +3,71 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import polars as pl
 
+from crave_bulk.backends.base import Backend
 from crave_bulk.errors import ContractError
 from crave_bulk.journal import Change
 from crave_bulk.pipeline.stage import Wire
+from crave_bulk.pipeline.whole import Whole, whole
+from crave_bulk.schema import create_index
 from crave_bulk.session import Session
 from crave_bulk.sql import quote, quote_all
 from crave_bulk.table import TableName
 
 _STAGE = "crave_bulk_along"  # the staging table proper holds the rows that are deleted
+
+
+def pointing_at(session: Session, name: TableName) -> list[dict[str, Any]]:
+    """Ask which references point at a table."""
+    found: list[dict[str, Any]] = json.loads(session.fetch(session.backend.pointing_sql(name)).item())
+    return found
+
+
+def unindexed_note(backend: Backend, name: TableName, pointing: Sequence[dict[str, Any]]) -> str | None:
+    """Say which rows that point at a table are not found by an index, and what to do about it."""
+    lacking = [part for part in pointing if not part["indexed"]]
+    if not lacking:
+        return None
+    tables = [TableName(part["table"], part["schema"]) for part in lacking]
+    where = [f"{table} ({', '.join(part['columns'])})" for table, part in zip(tables, lacking, strict=True)]
+    indexes = [
+        create_index(backend, table, part["columns"]) for table, part in zip(tables, lacking, strict=True)
+    ]
+    return (
+        f"Each deletion from {name} reads all of {' and of '.join(where)}, where no index finds the rows that point at it: "
+        f"run {'; '.join(indexes)}; or declare the table with references= and call db.evolve."
+    )
+
+
+def leads_back(session: Session, name: TableName, pointing: Sequence[dict[str, Any]]) -> bool:
+    """Tell whether references of other tables can pass a deletion on until it comes to the same table again."""
+    seen: set[str] = set()
+    pending = [part for part in pointing if part["deletes"] and not part["own"]]
+    own = session.fetch(session.backend.known_as(name)).item() if pending else ""
+    while pending:
+        part = pending.pop()
+        if part["known_as"] in seen:
+            continue
+        seen.add(part["known_as"])
+        further = pointing_at(session, TableName(part["table"], part["schema"]))
+        if any(part["known_as"] == own and not part["forbids"] for part in further):
+            return True
+        pending += [part for part in further if part["deletes"] and not part["own"]]
+    return False
+
+
+def led_to(session: Session, names: Iterable[TableName]) -> set[TableName]:
+    """List the tables whose rows may change when rows of others are deleted."""
+    found, pending = set[TableName](), list(names)
+    while pending:
+        children = {TableName(p["table"], p["schema"]) for p in pointing_at(session, pending.pop())} - found
+        found |= children
+        pending += children
+    return found
 
 
 class Along:
@@ -26,27 +78,36 @@ class Along:
         wire: the table that is deleted from.
         rows: the short columns of the rows that go.
 
+    Attributes:
+        pointing: the references that point at the table; None where no row goes.
+
     Raises:
         ContractError: a table that is concerned has no key, so that its rows cannot be told apart.
     """
 
-    def __init__(self, session: Session, wire: Wire, rows: pl.DataFrame) -> None:
+    def __init__(self, session: Session, wire: Whole, rows: pl.DataFrame) -> None:
         self.session, self._told = session, rows
+        self.pointing: list[dict[str, Any]] | None = None
         # By the catalog's own name, as a table may be called by several. The first is the table itself.
-        self._wires: dict[str, Wire] = {}
+        self._wires: dict[str, Whole] = {}
         self._found: dict[str, pl.DataFrame] = {}  # what is concerned, as it is now
         self._gone: dict[str, pl.DataFrame] = {}  # the keys of those of them that are deleted
         self._children: dict[str, list[str]] = {}  # the tables that point
         self._own = session.fetch(session.backend.known_as(wire.contract.name)).item()
         self._know(self._own, wire, rows)
         pending = [self._own] if rows.height else []
-        self._gone[self._own] = rows.select(self._key(self._own)).clear()
-        going = {self._own: rows}
+        going = {self._own: rows.select(self._key(self._own))}
+        self._gone[self._own] = going[self._own].clear()
         while pending:
             name = pending.pop(0)
             for child, more in self._pass_on(name, going.pop(name)):
                 going[child] = pl.concat([going[child], more]) if child in going else more
                 pending += [child] if child not in pending else []
+
+    def others(self) -> pl.DataFrame:
+        """Give the keys of further rows of the table itself that are deleted or changed."""
+        key = self._key(self._own)
+        return self._found[self._own].join(self._told, on=key, how="anti").select(key)
 
     def changes(self) -> Iterator[Change]:
         """Read what is there now of what went along; the farthest first, as it is put back last.
@@ -55,12 +116,16 @@ class Along:
             A change for each table.
         """
         for name in self._farthest_first(self._own, set()):
-            wire, was, key = self._wires[name], self._found[name], self._key(name)
+            keys = self._found[name].select(self._key(name))
             if name == self._own:
-                was = was.join(self._told, on=key, how="anti", maintain_order="left")
-            if was.height:
-                numbered = was.with_columns(_row=pl.lit(-1, dtype=pl.Int64)).select("_row", *was.columns)
-                change = Change.between(wire, numbered, self._now(wire, was.select(key))).moved()
+                keys = keys.join(self._told, on=keys.columns, how="anti", maintain_order="left")
+            if keys.height:
+                now = self._now(name, keys)
+                was = keys.join(self._found[name], on=keys.columns, maintain_order="left").select(
+                    now.columns[1:]
+                )
+                numbered = was.select(pl.lit(-1, dtype=pl.Int64).alias("_row"), pl.all())
+                change = Change.between(self._wires[name], numbered, now).moved()
                 if change.before.height:
                     yield change
 
@@ -76,32 +141,34 @@ class Along:
         wire = self._wires[name]
         return wire.shorts(wire.contract.key)
 
-    def _know(self, name: str, wire: Wire, rows: pl.DataFrame) -> None:
-        """Remember rows of a table."""
-        self._wires.setdefault(name, wire)
+    def _know(self, name: str, wire: Whole, rows: pl.DataFrame) -> None:
+        """Remember rows of a table, all of them as they travel now."""
         known = self._found.get(name, rows.clear())
+        known = self._wires.get(name, wire).convert(self.session, known, wire)
+        self._wires[name] = wire
         new = rows.join(known, on=self._key(name), how="anti", maintain_order="left")
         self._found[name] = pl.concat([known, new])
 
     def _pass_on(self, name: str, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
-        """Read the rows that point at rows which are deleted, and give those that are deleted with them."""
+        """Read the rows that point at rows which are deleted, and give the keys of those that are deleted with them."""
         gone, key = self._gone.get(name), self._key(name)
         if gone is not None:
             rows = rows.join(gone, on=key, how="anti", maintain_order="left")
         self._gone[name] = rows.select(key) if gone is None else pl.concat([gone, rows.select(key)])
         parent = self._wires[name]
-        references = json.loads(
-            self.session.fetch(self.session.backend.cascades_sql(parent.contract.name)).item()
-        )
+        found = pointing_at(self.session, parent.contract.name)
+        if name == self._own:
+            self.pointing = found
+        references = [reference for reference in found if not reference["forbids"]]
         if not references or not rows.height:
             return
         self.session.ingest(_STAGE, rows.select(key))
-        found = [(reference, *self._pointing(parent, name, reference)) for reference in references]
-        self.session.execute(f"DROP TABLE {_STAGE}")
-        self._children[name] = [child for _, child, _ in found]
-        for reference, child, pointing in found:
+        along = [(reference, *self._pointing(parent, name, reference)) for reference in references]
+        self.session.execute(f"DROP TABLE {self.session.backend.spelling.temp(_STAGE)}")
+        self._children[name] = [child for _, child, _ in along]
+        for reference, child, pointing in along:
             if reference["deletes"] and pointing.height:
-                yield child, pointing
+                yield child, pointing.select(self._key(child))
 
     def _pointing(self, parent: Wire, name: str, reference: dict[str, Any]) -> tuple[str, pl.DataFrame]:
         """Read the rows that point by one reference."""
@@ -110,31 +177,37 @@ class Along:
         child = name if reference["own"] else reference["known_as"]
         wire = self._wires.get(child) or _whole(self.session, table)
         lock = backend.lock_rows.format(quote_all(wire.contract.key, "t."))
-        query = pointing_sql(parent, wire, reference["columns"], reference["targets"]) + lock
-        rows = wire.fetch(self.session, query, wire.contract.column_names)
+        wire, rows = wire.rows(
+            self.session,
+            lambda all_of: pointing_sql(parent, all_of, reference["columns"], reference["targets"]) + lock,
+        )
         self._know(child, wire, rows)
         return child, rows
 
-    def _now(self, wire: Wire, keys: pl.DataFrame) -> pl.DataFrame:
-        names = wire.contract.column_names
+    def _now(self, name: str, keys: pl.DataFrame) -> pl.DataFrame:
+        wire = self._wires[name]
         self.session.ingest(_STAGE, keys)
         staged = wire.staged(wire.contract.key, _STAGE)
         match = wire.equal(wire.contract.key, "t", "s")
-        query = f"SELECT {wire.read(names)} FROM {wire.target} AS t JOIN ({staged}) AS s ON {match}"
-        rows = wire.fetch(self.session, query, names)
-        self.session.execute(f"DROP TABLE {_STAGE}")
+        wire, rows = wire.rows(
+            self.session,
+            lambda all_of: (
+                f"SELECT {all_of.read_all()} FROM {all_of.target} AS t JOIN ({staged}) AS s ON {match}"
+            ),
+        )
+        self._know(name, wire, rows.clear())
+        self.session.execute(f"DROP TABLE {self.session.backend.spelling.temp(_STAGE)}")
         return rows.select(pl.lit(-1, dtype=pl.Int64).alias("_row"), pl.all())
 
 
-def _whole(session: Session, name: TableName) -> Wire:
+def _whole(session: Session, name: TableName) -> Whole:
     contract = session.backend.reflect(session, name)
     if not contract.key:
         raise ContractError(f"rows of table {name}, which has no key, go along with those that are deleted")
-    wire = Wire(contract, session.backend)
-    return wire.only(tuple(column for column in contract.columns if not column.generated))
+    return whole(session, Wire(contract, session.backend))
 
 
-def pointing_sql(parent: Wire, child: Wire, columns: list[str], targets: list[str]) -> str:
+def pointing_sql(parent: Wire, child: Whole, columns: list[str], targets: list[str]) -> str:
     """Ask for the rows of a table that point at staged rows of another.
 
     Args:
@@ -152,4 +225,5 @@ def pointing_sql(parent: Wire, child: Wire, columns: list[str], targets: list[st
         f"JOIN ({parent.staged(key, _STAGE)}) AS s ON {parent.equal(key, 'p', 's')}"
     )
     points = ", ".join(f"t.{quote(column)}" for column in columns)
-    return f"SELECT {child.read(child.contract.column_names)} FROM {child.target} AS t WHERE ({points}) IN ({chosen})"
+    pointing = child.backend.spelling.among(f"({points})", chosen)
+    return f"SELECT {child.read_all()} FROM {child.target} AS t WHERE {pointing}"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import polars as pl
 
 from crave_bulk.pipeline import constraints, dedupe
+from crave_bulk.pipeline.cascades import Along, leads_back, pointing_at, unindexed_note
 from crave_bulk.pipeline.constraints import Settled
+from crave_bulk.pipeline.images import before_sql
+from crave_bulk.pipeline.interplay import Interplay
 from crave_bulk.pipeline.merge import Kind
 from crave_bulk.pipeline.pointers import Pointed
-from crave_bulk.pipeline.stage import Wire, without
+from crave_bulk.pipeline.stage import STAGE, Wire, without
+from crave_bulk.pipeline.whole import whole
 from crave_bulk.session import Session
 from crave_bulk.table import Pointer, Reference, TableName
 
@@ -22,6 +26,9 @@ class Checks:
     Attributes:
         moved: the masks that occur among the rows that may be written (see `dedupe.changes`): what no
             row changes need not be asked for.
+        note: what there is to say about the cost of a deletion.
+        holders: unique key → the rows of the table that hold a value which the batch claims.
+        parents: reference → the values without a parent in the table.
     """
 
     def __init__(
@@ -34,11 +41,22 @@ class Checks:
         *,
         joined: bool,
         alone: bool = False,
+        spares: bool = False,
+        unordered: bool = False,
     ) -> None:
         self.session, self.wire, self.compare, self.kind, self.ignores = session, wire, compare, kind, ignores
         self.moved: set[int] = set()
+        self.note: str | None = None
+        self.unordered = unordered  # the end counts, and not the order of the rows
         self.alone = alone  # what would be deleted or changed by a reference is in the way as well
+        self.spares = spares  # whatever refers to it in the table itself is in the way
+        self.holders: dict[tuple[str, ...], pl.DataFrame] = {}
+        self.parents: dict[Reference, pl.DataFrame | Pointed] = {}
         self.joined = joined  # an outer transaction may still bring the parents of deferred references
+
+    def forget(self) -> None:
+        """Forget what was found of other rows."""
+        self.holders, self.parents = {}, {}
 
     def left_out(self) -> list[str]:
         """Name the checked columns that a write leaves alone: there, what stands in the table counts.
@@ -55,57 +73,105 @@ class Checks:
         untouched = checked - {*contract.key, *self.compare}
         return [name for name in contract.column_names if name in untouched]
 
-    def run(self, candidates: pl.DataFrame, *, first: bool) -> Settled:
+    def run(self, candidates: pl.DataFrame, *, first: bool, meeting: Callable[[], Interplay]) -> Settled:
         """Ask for missing parents and competing rows until nothing new is refused.
 
         Args:
             candidates: the rows that may be written, staged: ``_row``, ``mask`` and the short columns.
             first: the target is empty.
+            meeting: tells which rows meet.
 
         Returns:
             What becomes of those that may not be written, and the order in which the others must.
         """
-        holders = {unique: self._holders(unique, first) for unique in self._uniques()}
-        parents = {reference: self._parents(reference, candidates) for reference in self._references()}
-        orphans: dict[Reference, set[int]] = {reference: set() for reference in parents}
+        self.holders = {unique: self._holders(unique, first) for unique in self._uniques()}
+        self.parents = {reference: self._parents(reference, candidates) for reference in self._references()}
+        orphans: dict[Reference, set[int]] = {reference: set() for reference in self.parents}
         while True:
             lost: set[int] = set().union(*orphans.values())
             rows = without(candidates, lost)
-            if self._find_orphans(rows, parents, orphans):
+            if self._add(orphans, self._orphans(rows)):
                 continue
             settled = constraints.settle(
-                self.wire, candidates, holders, lost, inserts=self.kind == "insert", ignore=self.ignores
+                self.wire,
+                candidates,
+                self.holders,
+                lost,
+                inserts=self.kind == "insert",
+                ignore=self.ignores,
+                unordered=self.unordered,
             )
-            # Only when no other row is missing its parent is a refusal final, and its children orphans.
-            if not self._find_orphans(without(rows, settled.gone), parents, orphans, final=True):
+            # A row may miss a parent that is refused only because of another row that misses its own.
+            late = self._orphans(without(rows, settled.gone), final=True)
+            sure = _sure(set().union(*late.values()) - settled.gone, meeting)
+            if not self._add(orphans, {reference: found & sure for reference, found in late.items()}):
                 break
         # A row that is ignored is not asked for its parent.
         ignored = set(settled.ignored)
         settled.orphans = {
             reference: found - ignored for reference, found in orphans.items() if found - ignored
         }
-        settled.lacking = {p: known.lacking for p, known in parents.items() if isinstance(known, Pointed)}
+        settled.lacking = {
+            p: known.lacking for p, known in self.parents.items() if isinstance(known, Pointed)
+        }
         return settled
 
     def dependents(self) -> Settled:
-        """Ask which of the staged rows cannot be deleted, as other tables refer to them.
+        """Ask which of the staged rows cannot be deleted, as rows that stay refer to them.
 
         Returns:
             Those rows.
         """
-        backend, depended = self.session.backend, {}
-        found = json.loads(self.session.fetch(backend.dependents_sql(self.wire.contract.name)).item())
-        if self.alone:
-            found += json.loads(self.session.fetch(backend.cascades_sql(self.wire.contract.name)).item())
-        for part in found:
-            table = TableName(part["table"], part["schema"])
-            reference = Reference(tuple(part["columns"]), table, tuple(part["targets"]))
-            if self.joined and self._deferred(reference):
+        backend, name = self.session.backend, self.wire.contract.name
+        pointing = pointing_at(self.session, name)
+        self.note = unindexed_note(backend, name, pointing)
+        depended: dict[Reference, set[int]] = {}
+        within: list[Reference] = []
+        for part in pointing:
+            own = part["own"] and (self.spares or (self.alone and not part["forbids"]))
+            if not own and (part["own"] if part["forbids"] else not self.alone):
+                continue
+            reference = self._pointing(part)
+            if not own and self.joined and self._deferred(reference):
                 continue  # the transaction may still delete what refers to it
-            within = self.alone and part["own"]
-            rows = self.session.fetch(constraints.depended_sql(self.wire, backend, reference, within=within))
+            within += [reference] if own else []
+            rows = self.session.fetch(constraints.depended_sql(self.wire, backend, reference, within=own))
             depended[reference] = set(rows["_row"].to_list())
+        if self.spares and leads_back(self.session, name, pointing) and self._comes_back():
+            circle = next(part for part in pointing if part["deletes"] and not part["own"])
+            staged = self.session.fetch(f"SELECT s._row FROM {backend.spelling.temp(STAGE)} AS s")["_row"]
+            depended[self._pointing(circle)] = set(staged.to_list())
+        for reference in within if any(depended.values()) else ():
+            depended[reference] |= self._leads_to(within, set().union(*depended.values()))
         return Settled(depended=depended)
+
+    def _pointing(self, part: dict[str, Any]) -> Reference:
+        """Give a reference of the catalog, by the table's own name if it is the table itself that points."""
+        table = self.wire.contract.name if part["own"] else TableName(part["table"], part["schema"])
+        return Reference(tuple(part["columns"]), table, tuple(part["targets"]))
+
+    def _comes_back(self) -> bool:
+        """Tell whether a deletion of the staged rows reaches other rows of the table by way of other tables."""
+        wire, rows = whole(self.session, self.wire).rows(
+            self.session, lambda all_of: before_sql(all_of, "", "true")
+        )
+        return bool(Along(self.session, wire, rows).others().height)
+
+    def _leads_to(self, within: Sequence[Reference], stay: set[int]) -> set[int]:
+        """Find the staged rows that rows which stay refer to, directly or by way of other staged rows."""
+        links = pl.concat(
+            self.session.fetch(constraints.links_sql(self.wire, self.session.backend, reference)).cast(
+                pl.Int64
+            )
+            for reference in within
+        )
+        found: set[int] = set()
+        fresh = stay
+        while fresh:
+            parents = links.filter(pl.col("child").is_in(list(fresh)))["parent"]
+            fresh = set(parents) - stay - found
+            found |= fresh
+        return found
 
     def _deferred(self, reference: Reference) -> bool:
         """Tell whether a reference of another table is checked at the commit."""
@@ -120,21 +186,22 @@ class Checks:
         points = candidates.filter((pl.col("mask") == -1) | (pl.col("mask") & bits != 0))
         return Pointed(self.session, self.wire, reference, points)
 
-    def _find_orphans(
-        self,
-        rows: pl.DataFrame,
-        parents: dict[Reference, pl.DataFrame | Pointed],
-        orphans: dict[Reference, set[int]],
-        *,
-        final: bool = False,
-    ) -> bool:
-        """Add the rows whose parent is neither in the table nor among the rows; tell whether any are new."""
+    def _orphans(self, rows: pl.DataFrame, *, final: bool = False) -> dict[Reference, set[int]]:
+        """Find the rows whose parent is neither in the table nor among the rows."""
+        return {
+            reference: set(
+                known.orphans(rows, final=final)
+                if isinstance(known, Pointed)
+                else constraints.orphans(self.wire, rows, known, reference)
+            )
+            for reference, known in self.parents.items()
+        }
+
+    def _add(self, orphans: dict[Reference, set[int]], found: dict[Reference, set[int]]) -> bool:
+        """Add what was found, and tell whether any of it is new."""
         before = sum(map(len, orphans.values()))
-        for reference, known in parents.items():
-            if isinstance(known, Pointed):
-                orphans[reference].update(known.orphans(rows, final=final))
-            else:
-                orphans[reference].update(constraints.orphans(self.wire, rows, known, reference))
+        for reference, rows in found.items():
+            orphans[reference] |= rows
         return sum(map(len, orphans.values())) > before
 
     def _uniques(self) -> list[tuple[str, ...]]:
@@ -171,3 +238,10 @@ class Checks:
 
     def _bits(self, names: Sequence[str]) -> int:
         return sum({dedupe.bit(self.compare.index(name)) for name in names if name in self.compare})
+
+
+def _sure(refused: set[int], meeting: Callable[[], Interplay]) -> set[int]:
+    """Select the rows that are refused whatever becomes of the others; the first where all depend on each other."""
+    if len(refused) < 2:
+        return refused
+    return refused - meeting().after(refused) or {min(refused)}

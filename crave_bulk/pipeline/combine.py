@@ -128,7 +128,7 @@ _FOLDS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
 def _scalars(
     states: pl.DataFrame, rows: pl.DataFrame, key: Sequence[str], name: str, rule: Merge
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    dtype = rows.schema[name]
+    dtype = rows[name].dtype
     before, after = _roomy(dtype, rule)
     wide = _FOLDS[rule](before(pl.col(name))).over(key)
     try:
@@ -157,6 +157,10 @@ def _roomy(dtype: pl.DataType, rule: Merge) -> tuple[Step, Step]:
     if rule == "add" and isinstance(dtype, pl.Duration):
         return (lambda x: x.to_physical().cast(pl.Int128)), (
             lambda x: x.cast(pl.Int64, strict=False).cast(dtype)
+        )
+    if rule == "add" and isinstance(dtype, pl.UInt64):  # whose upper half no database has
+        return (lambda x: x.cast(pl.Int128)), (
+            lambda x: x.cast(pl.Int64, strict=False).cast(dtype, strict=False)
         )
     if rule == "add" and dtype.is_integer():
         return (lambda x: x.cast(pl.Int128)), (lambda x: x.cast(dtype, strict=False))
@@ -216,7 +220,7 @@ def _one_list(
     rows: pl.DataFrame, key: Sequence[str], name: str, rule: Merge, best: Best | None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Give each key the one list that its rows come to, unless all of them are null; and what is no list."""
-    text = isinstance(rows.schema[name], pl.String)
+    text = isinstance(rows[name].dtype, pl.String)
     parsed = rows.with_columns(split_arrays(rows[name])) if text else rows
     bad = rows.filter(rows[name].is_not_null() & parsed[name].is_null())
     parsed = parsed.with_columns(rows[name].alias(_FIRST)).filter(pl.col(name).is_not_null())
@@ -266,5 +270,5 @@ def _with_empty(rows: pl.DataFrame, grouped: pl.DataFrame, key: Sequence[str], n
     """Put back the keys all of whose lists are empty, which an explode loses."""
     keys = rows.select(key).unique(maintain_order=True)
     joined = keys.join(grouped, on=list(key), how="left", maintain_order="left")
-    empty = pl.lit(pl.Series([[]], dtype=rows.schema[name])).first()
+    empty = pl.lit(pl.Series([[]], dtype=rows[name].dtype)).first()
     return joined.with_columns(pl.col(name).fill_null(empty))

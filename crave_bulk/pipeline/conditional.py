@@ -13,10 +13,11 @@ import polars as pl
 from crave_bulk.backends.base import Backend
 from crave_bulk.compare import Parameters, unknown_column
 from crave_bulk.errors import ContractError
-from crave_bulk.pipeline import dedupe
+from crave_bulk.pipeline import dedupe, inheritance
+from crave_bulk.pipeline.cascades import unindexed_note
 from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.images import Images
-from crave_bulk.pipeline.intake import moment
+from crave_bulk.pipeline.intake import moment, typed_as_given
 from crave_bulk.pipeline.pointers import check_values
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.pipeline.staging import Staging
@@ -24,9 +25,9 @@ from crave_bulk.pipeline.validate import validate
 from crave_bulk.pipeline.verdict import Verdict
 from crave_bulk.pipeline.work import Turn, Work
 from crave_bulk.report import OUTCOME
-from crave_bulk.scalar import to_series
+from crave_bulk.scalar import kind_of, to_series
 from crave_bulk.session import Session
-from crave_bulk.sql import quote
+from crave_bulk.sql import chain, quote
 from crave_bulk.table import Column, Contract
 from crave_bulk.where import Where, compile_wanted
 
@@ -85,6 +86,7 @@ class ConditionWork(Work):
         verdict, images = Verdict.over(0), turn.images(self.wire)
         with self.clock.phase("merge", 0):
             if self._sets is not None:
+                _check_kept(turn.session, self.wire, self._sets)
                 check_values(turn.session, self.wire, self._sets)
             verdict.keys = execute(turn, self.wire, self.statement, images, staging, verdict)
         staging.close()
@@ -99,6 +101,23 @@ class ConditionWork(Work):
     def about(self) -> str:
         """Name the condition and the values, but not the time of the call."""
         return self._said
+
+
+def _check_kept(session: Session, wire: Wire, sets: pl.DataFrame) -> None:
+    """Refuse a value that the type of its column would cut off or round in silence."""
+    for series in sets.iter_columns():
+        codec = wire.codecs[series.name]
+        if not codec.kept:
+            continue
+        parameters = Parameters(wire.backend)
+        encoded = series.to_frame().select(codec.encode(pl.col(series.name))).to_series()
+        text = f"{parameters.bind(encoded)}::text{'[]' if encoded.dtype.is_nested() else ''}"
+        kept = session.fetch(f"SELECT {codec.kept.format(f'({text})')} AS kept", parameters.frame()).item()
+        if kept is False:
+            raise ContractError(
+                f"{series.item()!r} would be stored as another value in column {series.name!r} of table "
+                f"{wire.contract.name}, as {codec.sql_type} cuts it off or rounds it; nothing was written"
+            )
 
 
 def said(*passed: Any) -> str:
@@ -149,15 +168,30 @@ def execute(
         Raced: another writer came in between.
         BulkError: the database refused.
     """
+    if images is not None and images.wire.children:
+        inheritance.check(
+            turn.session,
+            wire,
+            f"WHERE {statement.where}",
+            "update" if statement.remain else "delete",
+            undo=turn.undo,
+            parameters=statement.chosen,
+        )
     before = None if images is None else _before(turn, statement, images, verdict)
+    met = _met(turn.session, wire, statement) if images is not None and images.wire.policies else 0
     found = turn.session.fetch(statement.sql, statement.parameters)
     key = wire.contract.key
     if not found.height:  # of no row, SQLite's driver does not know any dtype
         found = pl.DataFrame(schema={wire.short[name]: wire.codecs[name].wire for name in key})
-    found = wire.from_wire(found, key)
+    found = wire.readable(found, key)
+    if found.height and images is not None and images.pointing is not None:  # it has been asked for anyway
+        verdict.note(unindexed_note(wire.backend, wire.contract.name, images.pointing))
     if before is not None and not statement.remain and found.height < before.height:
         # SQLite does not name the rows that went along with others before their turn came.
         found = _gone(turn.session, wire, before, staging)
+    met = max(met, 0 if before is None else before.height)
+    if found.height < met:
+        verdict.note(_kept_note(wire, met - found.height, remain=statement.remain))
     if images is not None and before is not None and found.height:
         rows = found.with_row_index("_row").with_columns(
             pl.col("_row").cast(pl.Int64), inserted=pl.lit(False)
@@ -170,15 +204,45 @@ def execute(
     return wire.decode(found, key)
 
 
+def _met(session: Session, wire: Wire, statement: Statement) -> int:
+    """Count the rows that meet a condition, where a policy may hide some of them from whoever locks or changes them."""
+    count = session.backend.spelling.fn("count(*)")
+    query = f"SELECT {count} AS met FROM {wire.target} AS t WHERE {statement.where}"
+    return int(session.fetch(query, statement.chosen).item())
+
+
+def _kept_note(wire: Wire, rows: int, *, remain: bool) -> str:
+    """Say how many rows the database left as they were, or did something else with."""
+    return (
+        f"Rows that met the condition and were not {'changed' if remain else 'deleted'}, as a trigger or a policy of table "
+        f"{wire.contract.name} kept them or did something else: {rows:,}."
+    )
+
+
 def _before(turn: Turn, statement: Statement, images: Images, verdict: Verdict) -> pl.DataFrame | None:
     """Read the rows as they are, where they can be kept."""
     try:
+        _must_be_found(turn.session, images.wire, statement)
         return images.before_where(statement.where, statement.chosen, deletes=not statement.remain)
     except ContractError as error:
         if turn.must:
             raise
         verdict.unkept = str(error)
         return None
+
+
+def _must_be_found(session: Session, wire: Wire, statement: Statement) -> None:
+    """Refuse to keep rows whose keys others wrote in another form, as they would not be found again."""
+    keys = {name: f"t.{quote(name)}" for name in wire.contract.key if wire.codecs[name].spellings}
+    if not keys:
+        return
+    differs = " OR ".join(f"{key} <> {wire.codecs[name].read.format(key)}" for name, key in keys.items())
+    query = f"SELECT 1 AS other FROM {wire.target} AS t WHERE ({statement.where}) AND ({differs}) LIMIT 1"
+    if session.fetch(query, statement.chosen).height:
+        raise ContractError(
+            f"table {wire.contract.name} has a row with a key ({', '.join(keys)}) which another program wrote in another "
+            "form than crave_bulk, so that it would not be found by its key"
+        )
 
 
 def _gone(session: Session, wire: Wire, before: pl.DataFrame, staging: Staging) -> pl.DataFrame:
@@ -204,9 +268,18 @@ def update_where(wire: Wire, changes: Mapping[str, Any], where: Where) -> Condit
     Raises:
         ContractError: the condition or a value is wrong, breaks a rule, or is of a key column.
     """
+    wire = _typed_as_given(wire, changes)
     frame = changed_values(wire, changes)
     statement = update_sql(wire, wire.backend, frame, where, wire.alive(), only_changes=True)
     return ConditionWork(wire, "update_where", "updated", statement, said(changes, where), frame)
+
+
+def _typed_as_given(wire: Wire, changes: Mapping[str, Any]) -> Wire:
+    """Let columns without a type have the kind of the new values, so that a number is written as one."""
+    if not any(column.untyped for column in wire.contract.columns) or not isinstance(changes, Mapping):
+        return wire
+    kinds = {name: dtype for name, value in changes.items() if (dtype := kind_of(value))}
+    return Wire(typed_as_given(wire.contract, kinds), wire.backend)
 
 
 def delete_where(wire: Wire, where: Where, *, hard: bool = False) -> ConditionWork:
@@ -223,33 +296,25 @@ def delete_where(wire: Wire, where: Where, *, hard: bool = False) -> ConditionWo
     Raises:
         ContractError: the condition is wrong.
     """
-    statement = deletion(wire, wire.backend, where, "true", hard=hard)
+    mark = wire.contract.soft_delete
+    if mark is None or hard:
+        statement = delete_sql(wire, wire.backend, where)
+    else:
+        statement = update_sql(wire, wire.backend, pl.select(deleted(mark)), where, wire.alive())
     return ConditionWork(wire, "delete_where", "deleted", statement, said(where, hard))
 
 
-def deletion(wire: Wire, backend: Backend, where: Where, state: str, *, hard: bool) -> Statement:
-    """Write the statement that deletes, or marks as deleted, what meets a condition.
+def deleted(mark: Column) -> pl.Expr:
+    """Write the value that marks a row as deleted now.
 
     Args:
-        wire: the table on its database.
-        backend: the database.
-        where: the condition.
-        state: SQL that a row must meet as well.
-        hard: remove the rows, whether marked or not.
+        mark: the column with the mark.
 
     Returns:
-        The statement.
-
-    Raises:
-        ContractError: the condition is empty or not understood.
+        A literal of its name.
     """
-    mark = wire.contract.soft_delete
-    if mark is None or hard:
-        return delete_sql(wire, backend, where, state)
     now = dt.datetime.now(dt.UTC)
-    set_to = pl.lit(True) if isinstance(mark.dtype, pl.Boolean) else moment(mark.dtype, now)
-    frame = pl.select(set_to.alias(mark.name))
-    return update_sql(wire, backend, frame, where, _all([wire.alive(), state]))
+    return (pl.lit(True) if isinstance(mark.dtype, pl.Boolean) else moment(mark.dtype, now)).alias(mark.name)
 
 
 def restore_where(wire: Wire, where: Where) -> ConditionWork:
@@ -371,7 +436,7 @@ def update_sql(
     if only_changes:
         chosen.append(_differs(wire, {s.name: _bind(wire, bound, s) for s in changes.iter_columns()}))
     return Statement(
-        f"UPDATE {wire.target} AS t SET {', '.join(sets)} WHERE {_all(tests)} RETURNING {_keys(wire)}",
+        f"UPDATE {wire.target} AS t SET {', '.join(sets)} WHERE {_all(tests)} RETURNING {wire.read(wire.contract.key, '')}",
         parameters.frame(),
         _all(chosen),
         bound.frame(),
@@ -383,20 +448,19 @@ def _differs(wire: Wire, new: Mapping[str, str]) -> str:
     """Write the condition that a row does not have some values yet."""
     forms = {name: wire.codecs[name].compare for name in new}
     parts = [
-        f"{forms[name].format(f't.{quote(name)}')} IS DISTINCT FROM {forms[name].format(value)}"
+        wire.backend.spelling.differs(forms[name].format(f"t.{quote(name)}"), forms[name].format(value))
         for name, value in new.items()
     ]
-    return f"({' OR '.join(parts)})"
+    return f"({chain(parts, 'OR')})"
 
 
-def delete_sql(wire: Wire, backend: Backend, where: Where, state: str = "true") -> Statement:
+def delete_sql(wire: Wire, backend: Backend, where: Where) -> Statement:
     """Write the statement that removes the rows that meet a condition.
 
     Args:
         wire: the table on its database.
         backend: the database.
         where: the condition.
-        state: SQL that a row must meet as well.
 
     Returns:
         The statement.
@@ -405,9 +469,9 @@ def delete_sql(wire: Wire, backend: Backend, where: Where, state: str = "true") 
         ContractError: the condition is empty or not understood.
     """
     parameters = Parameters(backend)
-    tests = _all([compile_wanted(wire, backend, where, parameters).sql, state])
+    tests = compile_wanted(wire, backend, where, parameters).sql
     bound = parameters.frame()
-    sql = f"DELETE FROM {wire.target} AS t WHERE {tests} RETURNING {_keys(wire)}"
+    sql = f"DELETE FROM {wire.target} AS t WHERE {tests} RETURNING {wire.read(wire.contract.key, '')}"
     return Statement(sql, bound, tests, bound, remain=False)
 
 
@@ -434,10 +498,3 @@ def _bind(wire: Wire, parameters: Parameters, series: pl.Series) -> str:
 
 def _all(tests: list[str]) -> str:
     return " AND ".join(test for test in tests if test != "true") or "true"
-
-
-def _keys(wire: Wire) -> str:
-    """Write what is read back; RETURNING does not know the alias on SQLite."""
-    return ", ".join(
-        f"{wire.codecs[name].read.format(quote(name))} AS {wire.short[name]}" for name in wire.contract.key
-    )

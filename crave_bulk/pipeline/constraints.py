@@ -8,6 +8,7 @@ settled one after the other, exactly as if they had been sent one at a time.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,36 +52,6 @@ class Settled:
         """The rows that are not written."""
         return {*self.refused, *self.ignored}.union(*self.orphans.values(), *self.depended.values())
 
-    def only(self, rows: Collection[int]) -> Settled:
-        """Select what became of some rows.
-
-        Args:
-            rows: their numbers.
-
-        Returns:
-            What is known of them, without the waves.
-        """
-        return Settled(
-            {row: why for row, why in self.refused.items() if row in rows},
-            [row for row in self.ignored if row in rows],
-            {reference: found & set(rows) for reference, found in self.orphans.items()},
-            {reference: found & set(rows) for reference, found in self.depended.items()},
-            lacking=self.lacking,
-        )
-
-    def held_by(self, owners: Collection[Value]) -> set[int]:
-        """Find the rows that some owners stood in the way of.
-
-        Args:
-            owners: keys, as `key_values` gives them.
-
-        Returns:
-            The numbers of the rows.
-        """
-        held = {row: holder for row, (_, holder, _) in self.refused.items()}
-        held |= {row: holder for row, (_, holder) in self.passed.items()}
-        return {row for row, holder in held.items() if holder in owners}
-
     def __bool__(self) -> bool:
         return bool(self.gone or self.waves)
 
@@ -118,18 +89,18 @@ def orphans_sql(wire: Wire, backend: Backend, reference: Reference) -> str:
     Returns:
         A query: the distinct values without a parent.
     """
-    shorts = wire.shorts(reference.columns)
+    shorts, spelling = wire.shorts(reference.columns), wire.backend.spelling
     filled = " AND ".join(f"{short} IS NOT NULL" for short in shorts)
     # The staged values are made distinct first, so that each parent is looked up once.
     values = wire.staged(
-        reference.columns, f"(SELECT DISTINCT {', '.join(shorts)} FROM {STAGE} WHERE {filled})"
+        reference.columns, f"(SELECT DISTINCT {', '.join(shorts)} FROM {spelling.temp(STAGE)} WHERE {filled})"
     )
     same = " AND ".join(
-        f"p.{quote(target)} = s.{quote(column)}"
+        spelling.equal(f"p.{quote(target)}", f"s.{quote(column)}")
         for column, target in zip(reference.columns, reference.targets, strict=True)
     )
     return (
-        f"SELECT {wire.read(reference.columns, 's')} FROM ({values}) AS s\n"
+        f"SELECT {wire.read(reference.columns, 's', checked=False)} FROM ({values}) AS s\n"
         f"WHERE NOT EXISTS (SELECT 1 FROM {backend.table(reference.table)} AS p WHERE {same})"
     )
 
@@ -151,13 +122,38 @@ def depended_sql(wire: Wire, backend: Backend, reference: Reference, *, within: 
         f" AND NOT EXISTS (SELECT 1 FROM ({wire.staged(key, STAGE)}) AS o WHERE {wire.equal(key, 'c', 'o')})"
     )
     points = " AND ".join(
-        f"c.{quote(column)} = t.{quote(target)}"
+        wire.backend.spelling.equal(f"c.{quote(column)}", f"t.{quote(target)}")
         for column, target in zip(reference.columns, reference.targets, strict=True)
     )
     return (
         f"SELECT s._row FROM ({wire.staged(key, STAGE, extra=['s._row'])}) AS s\n"
         f"JOIN {wire.target} AS t ON {wire.equal(key, 't', 's')}\n"
         f"WHERE EXISTS (SELECT 1 FROM {backend.table(reference.table)} AS c WHERE {points}{staged if within else ''})"
+    )
+
+
+def links_sql(wire: Wire, backend: Backend, reference: Reference) -> str:
+    """Ask which staged rows refer to each other, as they stand in the table.
+
+    Args:
+        wire: the table.
+        backend: whose names to use.
+        reference: its columns, and its columns that they point at.
+
+    Returns:
+        A query: ``parent`` and ``child``, the numbers of the rows.
+    """
+    key = wire.contract.key
+    staged = wire.staged(key, STAGE, extra=["s._row"])
+    points = " AND ".join(
+        backend.spelling.equal(f"c.{quote(column)}", f"t.{quote(target)}")
+        for column, target in zip(reference.columns, reference.targets, strict=True)
+    )
+    return (
+        f"SELECT s._row AS parent, o._row AS child FROM ({staged}) AS s\n"
+        f"JOIN {wire.target} AS t ON {wire.equal(key, 't', 's')}\n"
+        f"JOIN {backend.table(reference.table)} AS c ON {points}\n"
+        f"JOIN ({staged}) AS o ON {wire.equal(key, 'c', 'o')}"
     )
 
 
@@ -172,7 +168,8 @@ def missing_parents(session: Session, wire: Wire, reference: Reference) -> pl.Da
     Returns:
         The short columns of distinct values, mostly empty.
     """
-    return wire.fetch(session, orphans_sql(wire, session.backend, reference), reference.columns)
+    query = orphans_sql(wire, session.backend, reference)
+    return wire.fetch(session, query, reference.columns, checked=False)
 
 
 def orphans(wire: Wire, rows: pl.DataFrame, missing: pl.DataFrame, reference: Reference) -> pl.Series:
@@ -206,6 +203,7 @@ def settle(
     *,
     inserts: bool,
     ignore: bool = False,
+    unordered: bool = False,
 ) -> Settled:
     """Settle the rows that compete for a value, in the order of the input.
 
@@ -216,6 +214,7 @@ def settle(
         orphans: rows that are refused unless they are ignored, and so claim nothing.
         inserts: the verb is insert: every row is a row of its own, and its key a value to compete for.
         ignore: a row whose key was taken is ignored rather than refused.
+        unordered: a row may also take a value that only a later row gives up.
 
     Returns:
         The refused and ignored rows, and the waves; empty where no row competes.
@@ -225,7 +224,8 @@ def settle(
     rivals = _rivals(wire, rows, holders, inserts)
     settled = Settled()
     if rivals.height:
-        _Contest(wire, uniques, holders, orphans, key if inserts else None, ignore).run(rivals, settled)
+        contest = _Contest(wire, uniques, holders, orphans, key if inserts else None, ignore)
+        contest.run(rivals, settled, unordered=unordered)
     return settled
 
 
@@ -272,16 +272,24 @@ class _Contest:
                 for owner, value in self._pairs(holders[unique], unique):
                     self._take(number, value, owner)
 
-    def run(self, rivals: pl.DataFrame, settled: Settled) -> None:
+    def run(self, rivals: pl.DataFrame, settled: Settled, *, unordered: bool) -> None:
         """Play the rows in order and write down what becomes of each."""
         values = [[value for _, value in self._pairs(rivals, unique)] for unique in self._uniques]
-        keys = self._values(rivals, self._wire.contract.key)
-        for at, row in enumerate(rivals["_row"].to_list()):
-            # A row of an insert is an owner of its own, even where its key is another's.
-            owner: Value = (*keys[at], row) if self._insert_key else keys[at]
-            self._play(row, owner, [column[at] for column in values], settled)
+        keys, rows = self._values(rivals, self._wire.contract.key), rivals["_row"].to_list()
+        alone, left, before = Counter(keys), list(range(len(rows))), len(rows) + 1
+        while len(left) < before:
+            before = len(left)
+            for at in left:
+                # A row of an insert is an owner of its own, even where its key is another's.
+                owner: Value = (*keys[at], rows[at]) if self._insert_key else keys[at]
+                self._play(rows[at], owner, [column[at] for column in values], settled)
+            if not unordered:
+                break
+            # One of several rows of a key keeps its turn.
+            left = [at for at in left if rows[at] in settled.refused and alone[keys[at]] == 1]
 
     def _play(self, row: int, owner: Value, claims: list[Value], settled: Settled) -> None:
+        settled.refused.pop(row, None)
         for number, value in enumerate(claims):
             holder = self._holder.get((number, value))
             if holder is not None and holder != owner:
@@ -323,24 +331,11 @@ class _Contest:
         return zip(self._values(frame, self._wire.contract.key), self._values(frame, unique), strict=True)
 
     def _values(self, frame: pl.DataFrame, names: Sequence[str]) -> list[Value]:
-        return [tuple(map(_hashable, row)) for row in frame.select(self._wire.shorts(names)).rows()]
+        return [tuple(map(hashable, row)) for row in frame.select(self._wire.shorts(names)).rows()]
 
 
-def key_values(rows: pl.DataFrame, columns: Sequence[str]) -> set[Value]:
-    """Collect the values of some columns.
-
-    Args:
-        rows: any rows.
-        columns: the columns.
-
-    Returns:
-        One tuple for each different row.
-    """
-    return {tuple(map(_hashable, row)) for row in rows.select(columns).rows()}
-
-
-def _hashable(value: Any) -> Any:
+def hashable(value: Any) -> Any:
     """Give a value that equals another where a database says so: NaN is itself there, a list has its items."""
     if isinstance(value, list):
-        return tuple(map(_hashable, value))
+        return tuple(map(hashable, value))
     return "NaN" if value != value else value

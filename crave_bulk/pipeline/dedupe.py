@@ -9,12 +9,16 @@ time of fetching the existing rows and comparing them here, and it compares by t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from crave_bulk.pipeline.stage import STAGE, Wire
 from crave_bulk.session import Session
-from crave_bulk.sql import quote
+from crave_bulk.sql import chain, quote
+
+if TYPE_CHECKING:
+    from crave_bulk.pipeline.images import Images
 
 _BITS = 60  # columns beyond share a bit, which then stands for all of them
 
@@ -58,40 +62,40 @@ def changes_sql(wire: Wire, compare: Sequence[str], alive: str = "true", held: s
         LEFT JOIN "foods" AS t ON t."food_id" = s."food_id" AND true) AS changes WHERE mask <> 0
     """
     key = wire.contract.key
-    bits = " + ".join(_flag(wire, name, bit(i), compare[:i]) for i, name in enumerate(compare)) or "0"
+    spelling = wire.backend.spelling
+    by_bit: dict[int, list[str]] = {}
+    for place, name in enumerate(compare):
+        by_bit.setdefault(bit(place), []).append(_differs(wire, name))
+    flags = [f"CASE WHEN {chain(tests, 'OR')} THEN {value} ELSE 0 END" for value, tests in by_bit.items()]
+    bits = f" {spelling.op('+')} ".join(flags) or "0"
     staged = wire.staged([*key, *compare], STAGE, extra=["s._row"])
     return (
         f"SELECT * FROM (SELECT s._row, CASE WHEN t.{quote(key[0])} IS NULL THEN -1\nELSE {bits} END AS mask{held and ', ' + held}\n"
         f"FROM ({staged}) AS s\n"
-        f"LEFT JOIN {wire.target} AS t ON {wire.equal(key, 't', 's')} AND {alive}) AS changes WHERE mask <> 0"
+        f"LEFT JOIN {wire.target} AS t ON {wire.equal(key, 't', 's')} AND {alive}) AS changes WHERE {spelling.compare('mask', '<>', '0')}"
     )
-
-
-def _flag(wire: Wire, name: str, value: int, before: Sequence[str]) -> str:
-    """Write a column's bit; columns that share one must not add it twice."""
-    sharing = [other for i, other in enumerate(before) if bit(i) == value]
-    once = "".join(f" AND NOT ({_differs(wire, other)})" for other in sharing)
-    return f"CASE WHEN {_differs(wire, name)}{once} THEN {value} ELSE 0 END"
 
 
 def _differs(wire: Wire, name: str) -> str:
     form = wire.codecs[name].compare
-    return f"{form.format(f't.{quote(name)}')} IS DISTINCT FROM {form.format(f's.{quote(name)}')}"
+    return wire.backend.spelling.differs(form.format(f"t.{quote(name)}"), form.format(f"s.{quote(name)}"))
 
 
-def kept_sql(wire: Wire, names: Sequence[str], lock: str = "") -> str:
+def kept_sql(wire: Wire, names: Sequence[str], lock: str = "", read: str = "") -> str:
     """Ask what stands in some columns of the rows that exist for the staged keys.
 
     Args:
         wire: the table.
         names: the key, and the columns.
         lock: what keeps other writers from the rows until the end of the transaction.
+        read: the select list, if it is another than that of the columns.
 
     Returns:
         A query over the short columns, each key once.
     """
     keys = f"SELECT DISTINCT {', '.join(map(quote, wire.contract.key))} FROM ({wire.staged(wire.contract.key, STAGE)}) AS k"
-    return f"SELECT {wire.read(names)} FROM {wire.target} AS t JOIN ({keys}) AS s ON {wire.equal(wire.contract.key, 't', 's')}{lock}"
+    match = wire.equal(wire.contract.key, "t", "s")
+    return f"SELECT {read or wire.read(names)} FROM {wire.target} AS t JOIN ({keys}) AS s ON {match}{lock}"
 
 
 def kept(session: Session, wire: Wire, rows: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
@@ -130,6 +134,31 @@ def taken_sql(wire: Wire) -> str:
     )
 
 
+def misspelt_sql(wire: Wire, spelt: Sequence[str]) -> str:
+    """Ask for a row that has the key of a staged row in another form, so that the merge would not find it.
+
+    Args:
+        wire: the table.
+        spelt: the columns of its key that others may have written in other forms.
+
+    Returns:
+        A query: what stands there, a text, of one row at most.
+    """
+    others = [name for name in wire.contract.key if name not in spelt]
+    tests = [f"t.{quote(n)} = {wire.codecs[n].stage.format(f's.{wire.short[n]}')}" for n in others]
+    for name in spelt:
+        staged = f"s.{wire.short[name]}"
+        tests.append(f"t.{quote(name)} IN ({staged}, {wire.codecs[name].spellings.format(staged)})")
+    differs = " OR ".join(f"t.{quote(name)} <> s.{wire.short[name]}" for name in spelt)
+    found = " || ', ' || ".join(
+        wire.codecs[name].text.format(f"t.{quote(name)}") for name in wire.contract.key
+    )
+    return (
+        f"SELECT {found} AS found FROM {STAGE} AS s JOIN {wire.target} AS t\n"
+        f"ON {' AND '.join(tests)} WHERE {differs} LIMIT 1"
+    )
+
+
 def changes(
     session: Session, wire: Wire, rows: pl.DataFrame, compare: Sequence[str], alive: str = "true"
 ) -> pl.DataFrame:
@@ -151,24 +180,21 @@ def changes(
 
 
 def changes_and_held(
-    session: Session, wire: Wire, rows: pl.DataFrame, compare: Sequence[str], alive: str, whole: Wire
+    wire: Wire, rows: pl.DataFrame, compare: Sequence[str], alive: str, images: Images
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Find what an upsert would do, and read the rows that it would change on the way.
 
     Args:
-        session: the connection, with `rows` staged.
         wire: the table.
-        rows: ``_row`` and the short columns.
+        rows: ``_row`` and the short columns, which are staged.
         compare: the columns that an upsert would change.
         alive: a condition that a row of the target must meet, or it counts as not there.
-        whole: all columns of the table.
+        images: what reads all columns of the table.
 
     Returns:
         As `changes`; and the short columns of each row that would change, each key once.
     """
-    names = whole.contract.column_names
-    query = changes_sql(wire, compare, alive, whole.read(names))
-    found = whole.fetch(session, query, names, numbers=["_row", "mask"])
+    found = images.read(lambda whole: changes_sql(wire, compare, alive, whole.read_all()), ["_row", "mask"])
     held = found.filter(pl.col("mask") > 0).drop("_row", "mask")
     key = wire.shorts(wire.contract.key)
     return _masked(rows, found), held.unique(key, maintain_order=True) if held.height else held

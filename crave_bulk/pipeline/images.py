@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import replace
+from typing import Any
 
 import polars as pl
 
@@ -13,6 +13,7 @@ from crave_bulk.errors import ContractError, DatabaseError, about_rows
 from crave_bulk.journal import Change
 from crave_bulk.pipeline.cascades import Along
 from crave_bulk.pipeline.stage import STAGE, Wire
+from crave_bulk.pipeline.whole import Whole, whole
 from crave_bulk.pipeline.write import Raced
 from crave_bulk.session import Session
 from crave_bulk.sql import quote_all
@@ -35,10 +36,13 @@ class Images:
 
     def __init__(self, session: Session, wire: Wire) -> None:
         self.session, self.wire = session, whole(session, wire)
-        self.complete = self.wire is wire
-        # Only what others have made can hold what no frame can.
+        self.complete = self.wire.contract.column_names == wire.contract.column_names and all(
+            self.wire.codecs[name].wire == wire.codecs[name].wire for name in wire.contract.column_names
+        )
+        # What others have made can be forbidden to read, or have a key that no frame can hold.
         self._safe = self.complete and not any(column.sql_type for column in wire.contract.columns)
         self.changes: list[Change] = []
+        self._read_as = self.wire  # how the rows travelled that were last read as they were
         self.key = self.wire.shorts(self.wire.contract.key)
         self.names = self.wire.contract.column_names
         self.columns = self.wire.shorts(self.names)
@@ -59,7 +63,7 @@ class Images:
         Raises:
             ContractError: a row holds what no frame can, or the login may delete rows but not lock them.
         """
-        return self._read(before_sql(self.wire, self._lock, staged), deletes=deletes)
+        return self._read(lambda wire: before_sql(wire, self._lock, staged), deletes=deletes)
 
     def before_where(self, where: str, parameters: pl.DataFrame | None, *, deletes: bool) -> pl.DataFrame:
         """Read the rows that meet a condition, and keep others from changing them.
@@ -75,14 +79,37 @@ class Images:
         Raises:
             ContractError: as for `before`.
         """
-        query = f"SELECT {self.wire.read(self.names)} FROM {self.wire.target} AS t WHERE {where}{self._lock}"
-        return self._read(query, parameters, deletes=deletes)
+        return self._read(
+            lambda wire: f"SELECT {wire.read_all()} FROM {wire.target} AS t WHERE {where}{self._lock}",
+            parameters,
+            deletes=deletes,
+        )
 
-    def _read(self, query: str, parameters: pl.DataFrame | None = None, *, deletes: bool) -> pl.DataFrame:
+    def read(self, query: Callable[[Whole], str], numbers: Sequence[str]) -> pl.DataFrame:
+        """Read rows as they are before the batch.
+
+        Args:
+            query: writes the query, which selects `numbers` and then `Whole.read_all`.
+            numbers: 64-bit integers.
+
+        Returns:
+            `numbers` and the short columns.
+
+        Raises:
+            ContractError: a key holds what no frame can.
+        """
+        self.wire, found = self.wire.rows(self.session, query, numbers)
+        self._read_as = self.wire
+        return found
+
+    def _read(
+        self, query: Callable[[Whole], str], parameters: pl.DataFrame | None = None, *, deletes: bool
+    ) -> pl.DataFrame:
         """Read rows, and what goes along with them; where that may fail, without harm to the transaction."""
         try:
             with nullcontext() if self._safe and not deletes else self.session.shielded():
-                before = self.wire.fetch(self.session, query, self.names, parameters=parameters)
+                self.wire, before = self.wire.rows(self.session, query, parameters=parameters)
+                self._read_as = self.wire
                 if deletes:
                     self._along = Along(self.session, self.wire, before)
                 return before
@@ -99,6 +126,11 @@ class Images:
         """Make a frame of no rows."""
         return pl.DataFrame(schema={self.wire.short[n]: self.wire.codecs[n].wire for n in self.names})
 
+    @property
+    def pointing(self) -> list[dict[str, Any]] | None:
+        """The references that point at the table, where a deletion has asked for them."""
+        return self._along.pointing if self._along else None
+
     # -- after --
 
     def written(self, before: pl.DataFrame, rows: pl.DataFrame, *, numbered: bool = True) -> None:
@@ -114,9 +146,10 @@ class Images:
         """
         if rows.height:
             last, was = self._touched(before, rows)
-            now = self.wire.fetch(self.session, after_sql(self.wire), self.names, numbers=["_row"])
+            was_as = self.wire
+            self.wire, now = self.wire.rows(self.session, after_sql, ["_row"])
             now = now.join(last.select("_row"), on="_row", how="semi", maintain_order="left")
-            self._add(Change.between(self.wire, was, now), numbered)
+            self._add(Change.between(self.wire, was_as.convert(self.session, was, self.wire), now), numbered)
 
     def expect(self, before: pl.DataFrame, rows: pl.DataFrame, update: list[str]) -> Expected:
         """Prepare for what a merge is about to do, while the database is doing it.
@@ -150,6 +183,8 @@ class Images:
         return True
 
     def _change(self, before: pl.DataFrame, rows: pl.DataFrame, update: list[str]) -> Change:
+        if self.wire.raw:
+            raise Raced  # what is written is not in the form of what stood there: it is read instead
         _, was = self._touched(before, rows)
         taken = rows.select("_row", *self.wire.shorts(update))
         now = was.drop(taken.columns[1:]).join(taken, on="_row", how="left", maintain_order="left")
@@ -174,6 +209,7 @@ class Images:
 
     def _touched(self, before: pl.DataFrame, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Select the last row of each key, and what stood there for it."""
+        before = self._read_as.convert(self.session, before, self.wire)
         last = rows.select("_row", "inserted", *self.key)
         if len(last) > last.select(pl.struct(self.key).n_unique()).item():
             last = last.unique(self.key, keep="last", maintain_order=True)
@@ -225,31 +261,7 @@ class Expected:
                 self._thread.shutdown()
 
 
-def whole(session: Session, wire: Wire) -> Wire:
-    """Add the columns that a table has and its declaration has not, and leave out those that it computes.
-
-    Args:
-        session: a connection.
-        wire: the table.
-
-    Returns:
-        A wire of all columns that can be written, those of the declaration first.
-    """
-    found = session.columns(f"SELECT * FROM {wire.target} LIMIT 0")
-    contract = wire.contract
-    known = contract.columns
-    if set(found) - set(contract.column_names):
-        table = session.backend.reflect(session, contract.name)
-        known = (*known, *(c for c in table.columns if c.name not in contract.column_names))
-    if known is contract.columns and not any(column.generated for column in known):
-        return wire
-    # The declared columns keep their short names, as the staging table has them.
-    whole = wire.over(replace(contract, columns=known))
-    written = tuple(column for column in known if not column.generated)
-    return whole.only(written)
-
-
-def before_sql(wire: Wire, lock: str, staged: str) -> str:
+def before_sql(wire: Whole, lock: str, staged: str) -> str:
     """Ask what stands in the table for the staged keys.
 
     Args:
@@ -262,12 +274,12 @@ def before_sql(wire: Wire, lock: str, staged: str) -> str:
     """
     key = wire.contract.key
     return (
-        f"SELECT {wire.read(wire.contract.column_names)} FROM {wire.target} AS t\n"
+        f"SELECT {wire.read_all()} FROM {wire.target} AS t\n"
         f"JOIN ({wire.staged(key, STAGE, staged)}) AS s ON {wire.equal(key, 't', 's')}{lock}"
     )
 
 
-def after_sql(wire: Wire) -> str:
+def after_sql(wire: Whole) -> str:
     """Ask what stands in the table for the staged rows.
 
     Args:
@@ -280,14 +292,17 @@ def after_sql(wire: Wire) -> str:
         >>> import crave_bulk as cb
         >>> from crave_bulk.examples import Foods
         >>> with cb.connect() as db:
-        ...     print(after_sql(Wire(cb.table.contract_of(Foods), db.backend)))
-        SELECT s._row, t."food_id" AS c0, t."name" AS c1 FROM "foods" AS t
+        ...     db.create(Foods)
+        ...     with db.session() as session:
+        ...         foods = whole(session, Wire(cb.table.contract_of(Foods), db.backend))
+        ...     print(after_sql(foods).partition('FROM "foods" AS t')[2])
+        <BLANKLINE>
         JOIN (SELECT s._row, s.c0 AS "food_id" FROM crave_bulk_stage AS s WHERE s.wave IS NOT NULL) AS s
         ON t."food_id" = s."food_id"
     """
     key = wire.contract.key
     staged = wire.staged(key, STAGE, "s.wave IS NOT NULL", ["s._row"])
     return (
-        f"SELECT s._row, {wire.read(wire.contract.column_names)} FROM {wire.target} AS t\n"
+        f"SELECT s._row, {wire.read_all()} FROM {wire.target} AS t\n"
         f"JOIN ({staged}) AS s\nON {wire.equal(key, 't', 's')}"
     )

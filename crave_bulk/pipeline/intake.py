@@ -5,16 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
 from pandera.api.polars.types import PolarsData
 
+from crave_bulk.backends.codec import instance
 from crave_bulk.engine import query
 from crave_bulk.errors import ContractError
-from crave_bulk.scalar import to_scalar
+from crave_bulk.scalar import to_scalars
 from crave_bulk.table import Column, Contract
 
 
@@ -28,12 +31,14 @@ class Intake:
         given: the columns that the caller's frame had.
         stamped: the columns that were set to the time of the batch because of ``on_update``.
         written: the columns that a new row is given; the database fills in the others.
+        later: what fills the nulls of the columns that must be coerced first, which may refuse a value.
     """
 
     frame: pl.DataFrame
     given: frozenset[str]
     stamped: frozenset[str]
     written: frozenset[str]
+    later: Mapping[str, pl.Expr]
 
 
 def to_polars(source: Any) -> pl.DataFrame:
@@ -41,13 +46,13 @@ def to_polars(source: Any) -> pl.DataFrame:
 
     Args:
         source: a Polars DataFrame or LazyFrame, or anything with the Arrow interface: a pandas
-            frame, a pyarrow table, a DuckDB relation.
+            frame, whose named index levels become columns, a pyarrow table, a DuckDB relation.
 
     Returns:
         The Polars DataFrame.
 
     Raises:
-        ContractError: it is none of these.
+        ContractError: it is none of these, or its index or its columns have no clear meaning.
 
     Example:
         >>> import pyarrow as pa
@@ -57,19 +62,66 @@ def to_polars(source: Any) -> pl.DataFrame:
     if isinstance(source, pl.DataFrame):
         return source
     if isinstance(source, pl.LazyFrame):
-        return source.collect()
+        try:
+            return source.collect()
+        except Exception as error:  # Polars' own, and whatever the user's functions in it raise
+            raise ContractError(
+                f"the LazyFrame cannot be collected: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            ) from error
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(source, pandas.DataFrame):
+        source = _with_index(pandas, source)
     if hasattr(source, "__arrow_c_stream__"):
         try:
             return pl.DataFrame(source)
         except Exception as error:  # pandas, pyarrow and Polars raise each their own
             raise ContractError(f"the {type(source).__name__} cannot be read as a frame: {error}") from error
     raise ContractError(
-        f"a {type(source).__name__} is not a frame: pass a Polars DataFrame or LazyFrame, a pandas frame "
+        f"an object of type {type(source).__name__} is not a frame: pass a Polars DataFrame or LazyFrame, a pandas frame "
         "or a pyarrow table, for example pl.DataFrame(rows)"
     )
 
 
-def fit(contract: Contract, frame: pl.DataFrame, *, partial: bool = False) -> Intake:
+def _with_index(pandas: Any, frame: Any) -> Any:
+    """Make columns of the named levels of a pandas index, because a key is often there."""
+    if frame.columns.nlevels > 1:
+        raise ContractError(
+            f"the columns of the pandas frame have {frame.columns.nlevels} levels: give each column one name, for "
+            "example frame.columns = ['_'.join(name) for name in frame.columns]"
+        )
+    names = frame.index.names
+    named = [level for level, name in enumerate(names) if name is not None]
+    columns, levels = list(map(str, frame.columns)), [str(names[level]) for level in named]
+    if twice := _repeated(columns):
+        raise ContractError(f"the pandas frame has column {twice!r} more than once: give each its own name")
+    if twice := _repeated(columns + levels):
+        raise ContractError(
+            f"{twice!r} is both a level of the index and another level or column of the pandas frame: drop "
+            f"one, for example by frame.reset_index({twice!r}, drop=True)"
+        )
+    for level in set(range(len(names))) - set(named):
+        # Numbers without a name are what a filter or a sort has left of the row numbers; anything else is data.
+        labels = frame.index.get_level_values(level)
+        if len(labels) and not pandas.api.types.is_integer_dtype(labels.dtype):
+            raise ContractError(
+                f"the pandas frame has an index of {labels.dtype} without a name, such as {labels[0]!r}: make it a "
+                "column by frame.rename_axis('its name'), or drop it by frame.reset_index(drop=True)"
+            )
+    return frame.reset_index(level=named) if named else frame
+
+
+def _repeated(names: Sequence[str]) -> str | None:
+    return next((name for name, times in Counter(names).items() if times > 1), None)
+
+
+def fit(
+    contract: Contract,
+    frame: pl.DataFrame,
+    *,
+    partial: bool = False,
+    by_key: str = "",
+    on: Sequence[str] = (),
+) -> Intake:
     """Check that a frame's columns are the table's, and fill in what may be left out.
 
     Args:
@@ -77,6 +129,8 @@ def fit(contract: Contract, frame: pl.DataFrame, *, partial: bool = False) -> In
         frame: any rows.
         partial: only the key is required, and nothing but the time of the change is filled in, as the
             rows exist already.
+        by_key: why the key may not be left out, also if it could be made; empty if it may.
+        on: other columns that may not be left out, because rows are matched by them.
 
     Returns:
         The frame with all columns of the contract.
@@ -86,7 +140,11 @@ def fit(contract: Contract, frame: pl.DataFrame, *, partial: bool = False) -> In
     """
     if not frame.width:
         raise ContractError(f"the frame has no columns: pass one with the columns of table {contract.name}")
-    problems = [*_unknown(contract, frame), *_missing(contract, frame, partial), *_mistyped(contract, frame)]
+    problems = [
+        *_unknown(contract, frame),
+        *_missing(contract, frame, partial, by_key, on),
+        *_mistyped(contract, frame),
+    ]
     if problems:
         lines = "".join(f"\n  - {problem}" for problem in problems)
         raise ContractError(f"the frame does not fit table {contract.name}; nothing was written:{lines}")
@@ -94,9 +152,41 @@ def fit(contract: Contract, frame: pl.DataFrame, *, partial: bool = False) -> In
     stamped = {c.name for c in contract.columns if c.options.on_update and c.name not in given}
     made = stamped if partial else stamped | {c.name for c in contract.columns if _fills(c)}
     now = dt.datetime.now(dt.UTC)
-    columns = [_fill(column, frame, now, column.name in made) for column in contract.columns]
+    schema = frame.schema
+    columns = [_fill(c, frame, schema.get(c.name), now, c.name in made) for c in contract.columns]
     filled = frame.with_columns(columns).select(contract.column_names)
-    return Intake(filled, given, frozenset(stamped), given | made)
+    later = {
+        c.name: _make(c, frame.height, now)
+        for c in contract.columns
+        if c.name in made and _has_gaps(c, frame) and schema[c.name] not in (c.dtype, pl.Null)
+    }
+    return Intake(filled, given, frozenset(stamped), given | made, later)
+
+
+def typed_as_given(contract: Contract, schema: Mapping[str, pl.DataType]) -> Contract:
+    """Let columns to which the database gives no type have that of the frame, so that a number is written as one.
+
+    Args:
+        contract: the table.
+        schema: of the frame.
+
+    Returns:
+        The contract in which those columns are of numbers, booleans or bytes where the frame's are; else text.
+    """
+    given = {
+        c.name: instance(schema[c.name])
+        for c in contract.columns
+        if c.untyped and c.name in schema and _has_kind(instance(schema[c.name]))
+    }
+    if not given:
+        return contract
+    columns = (replace(c, dtype=given.get(c.name, c.dtype)) for c in contract.columns)
+    return replace(contract, columns=tuple(columns))
+
+
+def _has_kind(dtype: pl.DataType) -> bool:
+    wide = isinstance(dtype, pl.Int128 | pl.UInt128)
+    return (dtype.is_integer() and not wide) or dtype.is_float() or isinstance(dtype, pl.Boolean | pl.Binary)
 
 
 def filled_by_database(contract: Contract, frame: pl.DataFrame, found: Callable[[], Contract]) -> Contract:
@@ -110,10 +200,11 @@ def filled_by_database(contract: Contract, frame: pl.DataFrame, found: Callable[
     Returns:
         The contract, in which such columns may be left out.
     """
+    given = set(frame.columns)
     lacking = [
         c.name
         for c in contract.columns
-        if c.name not in frame.columns and c.required and c.sql_type is None and not _fills(c)
+        if c.name not in given and c.required and c.sql_type is None and not _fills(c)
     ]
     if not lacking:
         return contract
@@ -124,8 +215,10 @@ def filled_by_database(contract: Contract, frame: pl.DataFrame, found: Callable[
             required=False,
             default_sql=known[column.name].default_sql,
             identity_always=known[column.name].identity_always,
+            insert_only=known[column.name].insert_only,
+            filled_by_trigger=known[column.name].filled_by_trigger,
         )
-        if column.name in known and known[column.name].default_sql
+        if column.name in known and not known[column.name].required
         else column
         for column in contract.columns
     )
@@ -137,8 +230,8 @@ def fit_keys(contract: Contract, keys: Any) -> pl.DataFrame:
 
     Args:
         contract: the table.
-        keys: a frame that has the key columns, whatever else it has; or, as a list, the keys
-            themselves: values where the key is one column, else tuples in its order.
+        keys: a frame that has the key columns, whatever else it has; or, as a list, a series or an array, the
+            keys themselves: values where the key is one column, else tuples in its order.
 
     Returns:
         The key columns.
@@ -153,6 +246,8 @@ def fit_keys(contract: Contract, keys: Any) -> pl.DataFrame:
         [1, 2]
     """
     key = contract.key
+    if type(keys).__module__.partition(".")[0] in ("pandas", "numpy") and getattr(keys, "ndim", 0) == 1:
+        keys = keys.tolist()
     if isinstance(keys, list | tuple | set | range | pl.Series):
         rows = [row if isinstance(row, tuple | list) else (row,) for row in keys]
         if wrong := [row for row in rows if len(row) != len(key)]:
@@ -178,7 +273,7 @@ def _keys_of(contract: Contract, name: str, values: Sequence[Any]) -> pl.Series:
     """Bring values to the dtype of a key column, exactly."""
     dtype = contract.column(name).dtype
     try:
-        return pl.Series(name, [to_scalar(value, dtype) for value in values], dtype=dtype)
+        return pl.Series(name, to_scalars(values, dtype), dtype=dtype)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
         raise ContractError(
             f"the keys cannot be read as {name} ({dtype}) of table {contract.name}: {str(error).splitlines()[0]}"
@@ -219,17 +314,24 @@ def _unknown(contract: Contract, frame: pl.DataFrame) -> list[str]:
     return problems
 
 
-def _missing(contract: Contract, frame: pl.DataFrame, partial: bool) -> list[str]:
-    absent = [c for c in contract.columns if c.name not in frame.columns]
-    if partial:
-        return [
-            f"key column {c.name!r} is missing: it says which row is meant" for c in absent if c.options.key
-        ]
-    return [
-        f"column {c.name!r} ({c.dtype}) is missing: add it to the frame, {_or_else(c)}"
-        for c in absent
-        if c.required and not _fills(c)
-    ]
+def _missing(
+    contract: Contract, frame: pl.DataFrame, partial: bool, by_key: str, on: Sequence[str]
+) -> list[str]:
+    problems, given = [], set(frame.columns)
+    for column in contract.columns:
+        if column.name in given:
+            continue
+        if column.options.key and by_key:
+            problems.append(f"key column {column.name!r} is missing: {by_key}")
+        elif column.name in on:
+            problems.append(
+                f"column {column.name!r} is missing: add it, because rows are matched by it (on=)"
+            )
+        elif column.required and not _fills(column) and not partial:
+            problems.append(
+                f"column {column.name!r} ({column.dtype}) is missing: add it to the frame, {_or_else(column)}"
+            )
+    return problems
 
 
 def _or_else(column: Column) -> str:
@@ -247,15 +349,15 @@ def _fills(column: Column) -> bool:
 
 
 def _mistyped(contract: Contract, frame: pl.DataFrame) -> list[str]:
-    problems = []
+    problems, schema = [], frame.schema  # read once, as that costs by the number of columns
     for column in contract.columns:
-        have = frame.schema.get(column.name)
+        have = schema.get(column.name)
         if have is None or column.coerce or have == pl.Null or _is_a(contract, column, have, frame):
             continue
         problems.append(
             f"column {column.name!r} is {have}, the table has {column.dtype}: {_remedy(column, have)}"
         )
-    return problems + [_zones(c, frame.schema[c.name]) for c in contract.columns if _loses_zone(c, frame)]
+    return problems + [_zones(c, schema[c.name]) for c in contract.columns if _loses_zone(c, schema)]
 
 
 def _remedy(column: Column, have: pl.DataType) -> str:
@@ -266,7 +368,7 @@ def _remedy(column: Column, have: pl.DataType) -> str:
         kind = type(dtype).__name__.lower()
         return f"declare coerce=True, or use pl.col({name!r}).str.to_{kind}(…)"
     cast = re.sub(r"\b(?!None\b)([A-Z]\w+)(?=[(,)]|$)", r"pl.\1", repr(dtype))
-    rounds = "" if _widens(have, dtype) else ", which may round"
+    rounds = "" if widens(have, dtype) else ", which may round"
     return f"declare coerce=True, which refuses what it would change, or use pl.col({name!r}).cast({cast}){rounds}"
 
 
@@ -278,8 +380,8 @@ def _loses(column: Column, have: pl.DataType | None) -> bool:
     return (have.time_zone is None) != (want.time_zone is None)
 
 
-def _loses_zone(column: Column, frame: pl.DataFrame) -> bool:
-    return column.coerce and _loses(column, frame.schema.get(column.name))
+def _loses_zone(column: Column, schema: Mapping[str, pl.DataType]) -> bool:
+    return column.coerce and _loses(column, schema.get(column.name))
 
 
 def _zones(column: Column, have: pl.DataType) -> str:
@@ -305,7 +407,7 @@ _BITS: dict[Any, int] = {
 }
 
 
-def _widens(have: pl.DataType, want: pl.DataType) -> bool:
+def widens(have: pl.DataType, want: pl.DataType) -> bool:
     """Tell whether every value of one number type is a value of another."""
     if isinstance(have, pl.Float32) and isinstance(want, pl.Float64):
         return True
@@ -323,19 +425,26 @@ def _is_a(contract: Contract, column: Column, have: pl.DataType, frame: pl.DataF
     return bool(expected.check(have, PolarsData(frame.lazy(), column.name)))
 
 
-def _fill(column: Column, frame: pl.DataFrame, now: dt.datetime, made: bool) -> pl.Expr:
+def _fill(
+    column: Column, frame: pl.DataFrame, have: pl.DataType | None, now: dt.datetime, made: bool
+) -> pl.Expr:
     """Write the expression of one column: as given, with nulls filled, made up altogether, or null."""
-    if column.name not in frame.columns:
+    if have is None:
         return (_make(column, frame.height, now) if made else pl.lit(None, dtype=column.dtype)).alias(
             column.name
         )
     value = pl.col(column.name)
-    have = frame.schema[column.name]
     if have == pl.Null:
         value = value.cast(column.dtype)
-    if not made or column.options.default is None or not frame[column.name].null_count():
+    if not made or not _has_gaps(column, frame) or have not in (column.dtype, pl.Null):
         return value
-    return value.cast(column.dtype).fill_null(_make(column, frame.height, now))
+    return value.fill_null(_make(column, frame.height, now))
+
+
+def _has_gaps(column: Column, frame: pl.DataFrame) -> bool:
+    """Tell whether a default is to stand in place of nulls that the frame has."""
+    name = column.name
+    return column.options.default is not None and name in frame.columns and frame[name].null_count() > 0
 
 
 def _make(column: Column, rows: int, now: dt.datetime) -> pl.Expr:

@@ -36,6 +36,9 @@ class Job:
         distinct: rows of the same key are refused rather than combined.
         changed: the outcome of a row that exists and was written.
         alone: a deletion takes nothing along and changes nothing else: such a row is refused.
+        spares: a deletion touches no other row of its own table: such a row is refused.
+        renamed: ``_row`` and the short columns of the keys that a trigger is known to give to rows.
+        restores: rows are put back as they were, also the values that the database always makes itself.
         others: what becomes of the rows of the table that are not in the frame, if anything does.
     """
 
@@ -50,9 +53,13 @@ class Job:
     distinct: bool = False
     changed: str = "updated"
     alone: bool = False
+    spares: bool = False
+    restores: bool = False
     others: Others | None = None
 
     @property
     def looks_back(self) -> bool:
         """Whether what stands in the table takes part in what a row comes to."""
         return self.newer is not None or any(rule not in ("replace", "keep") for rule in self.rules.values())
+
+    renamed: pl.DataFrame | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from crave_bulk.backends.base import MergeParts, differs, read_back
+from crave_bulk.backends.base import MergeParts, assignments, differs, read_back
 from crave_bulk.pipeline.intake import Intake
 from crave_bulk.pipeline.stage import STAGE, Wire
 from crave_bulk.sql import quote
@@ -44,14 +44,15 @@ def columns_to_write(contract: Contract, intake: Intake, kind: Kind) -> Columns:
         The columns, in the order of the table.
     """
     made = {name for name in contract.key if contract.column(name).default_sql}
-    names = [name for name in contract.column_names if name in intake.written | made]
+    written = intake.written | made
+    names = [name for name in contract.column_names if name in written]
     if kind in ("insert", "delete"):
         return Columns(names, [], [])
-    revived = {contract.soft_delete.name} if contract.soft_delete else set()
+    given = intake.given | ({contract.soft_delete.name} if contract.soft_delete else set())  # a merge revives
     compare = [
         column.name
         for column in contract.columns
-        if column.name in intake.given | revived
+        if column.name in given
         and column.name in intake.written
         and not column.options.key
         and (kind == "update" or column.options.merge != "keep")
@@ -102,6 +103,7 @@ def merge_parts(
         compare=tuple((quote(name), wire.codecs[name].compare) for name in columns.compare),
         returning=tuple((wire.codecs[n].read, quote(n), wire.short[n]) for n in contract.key if read_keys),
         overriding=" OVERRIDING SYSTEM VALUE" if overrides else "",
+        spelling=wire.backend.spelling,
     )
 
 
@@ -131,6 +133,31 @@ def insert_sql(parts: MergeParts, *, ignore: bool = False) -> str:
     )
 
 
+def touch_sql(parts: MergeParts, column: str) -> str:
+    """Write the statement that finds the key under which the database would insert a row that collides with another.
+
+    Args:
+        parts: the row, and where.
+        column: the quoted name of one that may be set.
+
+    Returns:
+        One statement that inserts it or touches the row that has its key, and reads back that key.
+
+    Example:
+        >>> parts = MergeParts('"foods"', 'SELECT s.c0 AS "id" FROM stage AS s', ('"id"',), ('"id"',), (), (), (("{}", '"id"', "c0"),))
+        >>> print(touch_sql(parts, '"id"'))
+        INSERT INTO "foods" AS t ("id")
+        SELECT "id" FROM (SELECT s.c0 AS "id" FROM stage AS s) AS s WHERE true
+        ON CONFLICT ("id") DO UPDATE SET "id" = t."id"
+        RETURNING "id" AS c0, false AS inserted
+    """
+    return (
+        f"INSERT INTO {parts.target} AS t ({', '.join(parts.insert)}){parts.overriding}\n"
+        f"SELECT {', '.join(parts.insert)} FROM ({parts.source}) AS s WHERE true\n"
+        f"ON CONFLICT ({', '.join(parts.key)}) DO UPDATE SET {column} = t.{column}{read_back(parts, 'false')}"
+    )
+
+
 def update_sql(parts: MergeParts, target: str = "t.") -> str:
     """Write the statement that updates existing rows only, which both databases take.
 
@@ -150,11 +177,9 @@ def update_sql(parts: MergeParts, target: str = "t.") -> str:
         WHERE t."id" = s."id" AND true AND (t."n" IS DISTINCT FROM s."n")
         RETURNING t."id" AS c0, false AS inserted
     """
-    sets = ", ".join(f"{name} = s.{name}" for name in parts.update)
-    match = " AND ".join(f"t.{name} = s.{name}" for name in parts.key)
     return (
-        f"UPDATE {parts.target} AS t SET {sets}\nFROM ({parts.source}) AS s\n"
-        f"WHERE {match} AND {parts.alive} AND ({differs(parts, 's')}){read_back(parts, 'false', target)}"
+        f"UPDATE {parts.target} AS t SET {assignments(parts, 's')}\nFROM ({parts.source}) AS s\n"
+        f"WHERE {parts.match} AND {parts.alive} AND ({differs(parts, 's')}){read_back(parts, 'false', target)}"
     )
 
 
@@ -174,7 +199,5 @@ def delete_sql(parts: MergeParts) -> str:
         WHERE (t."a", t."b") IN (SELECT s."a", s."b" FROM (SELECT s.c0 AS "a", s.c1 AS "b" FROM stage AS s) AS s)
     """
     key, staged = (", ".join(f"{alias}.{name}" for name in parts.key) for alias in "ts")
-    return (
-        f"DELETE FROM {parts.target} AS t\n"
-        f"WHERE ({key}) IN (SELECT {staged} FROM ({parts.source}) AS s){read_back(parts, 'false')}"
-    )
+    chosen = parts.spelling.among(f"({key})", f"SELECT {staged} FROM ({parts.source}) AS s")
+    return f"DELETE FROM {parts.target} AS t\nWHERE {chosen}{read_back(parts, 'false')}"

@@ -13,11 +13,13 @@ from crave_bulk.compare import Parameters
 from crave_bulk.errors import ConstraintViolated
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.session import Session
-from crave_bulk.sql import literal, quote
+from crave_bulk.sql import PLAIN, Spelling, literal, quote
 from crave_bulk.table import Column, FieldOptions, Pointer
 
 
-def missing_sql(source: str, item: str, read: str, parent: str, pointer: Pointer) -> str:
+def missing_sql(
+    source: str, item: str, read: str, parent: str, pointer: Pointer, spelling: Spelling = PLAIN
+) -> str:
     """Ask which of many values have no parent.
 
     Args:
@@ -26,6 +28,7 @@ def missing_sql(source: str, item: str, read: str, parent: str, pointer: Pointer
         read: SQL template from there to the wire.
         parent: the other table, quoted.
         pointer: what the values point at.
+        spelling: how the database's own operators are written.
 
     Returns:
         A query: ``item``, the values without a parent.
@@ -37,8 +40,8 @@ def missing_sql(source: str, item: str, read: str, parent: str, pointer: Pointer
         SELECT v.item AS item FROM (SELECT value AS item FROM json_each(?1)) AS v
         WHERE NOT EXISTS (SELECT 1 FROM "entities" AS p WHERE p."id" = v.item AND p."type" = 'food' AND p."old" = false)
     """
-    tests = [f"p.{quote(pointer.targets[0])} = v.item"]
-    tests += [f"p.{quote(name)} = {condition_value(value)}" for name, value in pointer.where]
+    tests = [spelling.equal(f"p.{quote(pointer.targets[0])}", "v.item")]
+    tests += [spelling.equal(f"p.{quote(name)}", condition_value(value)) for name, value in pointer.where]
     return (
         f"SELECT {read.format('v.item')} AS item FROM (SELECT {item} AS item FROM {source}) AS v\n"
         f"WHERE NOT EXISTS (SELECT 1 FROM {parent} AS p WHERE {' AND '.join(tests)})"
@@ -80,6 +83,11 @@ class Pointed:
         self._items = self._of_each_row(points)
         self._missing = self._ask(session)
         self.lacking = self._items.clear()
+
+    @property
+    def items(self) -> pl.DataFrame:
+        """``_row`` and ``item``, the values that rows point with."""
+        return self._items
 
     @property
     def missing(self) -> bool:
@@ -155,6 +163,7 @@ class Pointed:
             self._codec.read,
             session.backend.table(self._pointer.table),
             self._pointer,
+            session.backend.spelling,
         )
         typed = session.backend.typed(query, [values.dtype])
         found = session.fetch(typed or query, parameters.frame()).slice(0 if typed is None else 1)

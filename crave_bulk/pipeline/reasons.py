@@ -112,20 +112,45 @@ def _unseen(wire: Wire) -> str:
     return " (perhaps marked as deleted: see include_deleted=True)" if wire.contract.soft_delete else ""
 
 
-def key_failures(wire: Wire, frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
+def key_failures(wire: Wire, frame: pl.DataFrame, rows: pl.Series, *, earlier: bool = False) -> pl.DataFrame:
     """Write one failure per row whose key exists in the table.
 
     Args:
         wire: the table.
         frame: the validated frame.
         rows: the numbers of the rows.
+        earlier: not in the table, but in an earlier row of the batch.
 
     Returns:
         A frame of failures.
     """
     names = ", ".join(wire.contract.key)
     values = value_text(frame, wire.contract.key, rows.to_list())
-    return failures.failures("unique", "key", names, rows, values, _exists(wire, names))
+    message = f"an earlier row of the frame has this {names}" if earlier else _exists(wire, names)
+    return failures.failures("unique", "key", names, rows, values, message)
+
+
+def lagging_failures(wire: Wire, keys: pl.DataFrame) -> pl.DataFrame:
+    """Write one failure per row whose key the database has made, and which exists nevertheless.
+
+    Args:
+        wire: the table.
+        keys: ``_row`` and the keys that were made.
+
+    Returns:
+        A frame of failures.
+    """
+    key = wire.contract.key
+    names = ", ".join(key)
+    message = f"the {names} that the database made exists already"
+    statements = [wire.backend.behind(wire.contract.name, wire.contract.column(name)) for name in key]
+    if given := [statement for statement in statements if statement]:
+        message += (
+            ", as its sequence lags behind values that were given: set it, and run the call again: "
+            + "; ".join(given)
+        )
+    values = value_text(keys, key, range(keys.height))
+    return failures.failures("unique", "key", names, keys["_row"], values, message)
 
 
 def orphan_failures(
@@ -180,6 +205,8 @@ def dependent_failures(
     """
     names, columns = ", ".join(wire.contract.key), ", ".join(reference.columns)
     message = f"rows of {reference.table} refer to it by {columns}: delete those first"
+    if reference.table == wire.contract.name:
+        message = f"rows of {reference.table} that stay refer to it by {columns}: point them elsewhere first"
     values = value_text(frame, wire.contract.key, rows.to_list())
     return failures.failures(
         "reference", f"referenced({reference.table}.{columns})", names, rows, values, message
@@ -220,6 +247,7 @@ def impossible_failures(job: Job, impossible: pl.DataFrame) -> pl.DataFrame:
         name = str(column).removeprefix(VALUE)
         rule, dtype = job.rules[name], job.wire.contract.column(name).dtype
         what = f"of type {dtype}" if rule == "add" else "a JSON array"
+        what += ", and at most 9223372036854775807" if isinstance(dtype, pl.UInt64) else ""
         message = f"{name} cannot be combined with what is there by {rule!r}: the result must be {what}"
         values = job.frame[name].gather(part["_row"])
         found.append(failures.failures("validate", f"merge({rule})", name, part["_row"], values, message))
@@ -261,6 +289,25 @@ def refusals(
         stage = STAGES.get(error.sqlstate, "database")
         found.append(failures.failures(stage, rule, ", ".join(columns), pl.Series([row]), values, error.said))
     return failures.gather(found)
+
+
+def changed(wire: Wire, frame: pl.DataFrame, name: str, rows: pl.Series) -> pl.DataFrame:
+    """Write one failure per value that the type of its column would cut off or round in silence.
+
+    Args:
+        wire: the table.
+        frame: the validated frame.
+        name: the column.
+        rows: the numbers of the rows.
+
+    Returns:
+        A frame of failures.
+    """
+    values = value_text(frame, [name], rows.to_list())
+    message = (
+        f"{name} would be stored as another value, as {wire.codecs[name].sql_type} cuts it off or rounds it"
+    )
+    return failures.failures("validate", "exact", name, rows, values, message)
 
 
 def checkable(session: Session, wire: Wire, constraint: str | None) -> bool:

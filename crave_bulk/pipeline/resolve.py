@@ -8,12 +8,15 @@ for each new row and none for a row that exists. From here on every row has a ke
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import polars as pl
 
+from crave_bulk.errors import DatabaseError, PermissionRefused
+from crave_bulk.pipeline.bisect import bisect
 from crave_bulk.pipeline.stage import STAGE, Wire
 from crave_bulk.session import Session
-from crave_bulk.sql import quote
+from crave_bulk.sql import quote, quote_all
 
 FRESH = "fresh"  # 1 for a row that must not exist yet, 0 for one that is known to exist
 
@@ -33,7 +36,7 @@ def holders_sql(wire: Wire, on: Sequence[str]) -> str:
         >>> from crave_bulk.examples import Foods
         >>> with cb.connect() as db:
         ...     print(holders_sql(Wire(cb.table.contract_of(Foods), db.backend), ["name"]))
-        SELECT s._row, t."food_id" AS c0 FROM "foods" AS t
+        SELECT s._row, ... AS c0, ... FROM "foods" AS t
         JOIN (SELECT s._row, s.c1 AS "name" FROM crave_bulk_stage AS s WHERE true) AS s ON t."name" = s."name"
     """
     return (
@@ -91,7 +94,10 @@ def made_keys(session: Session, wire: Wire, rows: pl.DataFrame) -> pl.DataFrame:
         group = "group" if "group" in rows.columns else "_row"
         without = rows.filter(pl.col(short).is_null()).select(group).unique(maintain_order=True)
         values = wire.fetch(
-            session, new_values_sql(wire, session.backend.series, name, without.height), [name]
+            session,
+            new_values_sql(wire, session.backend.series, name, without.height),
+            [name],
+            checked=False,
         )
         brought = (
             rows[short].max() if values[short].dtype.is_integer() and session.backend.counts_on else None
@@ -103,6 +109,81 @@ def made_keys(session: Session, wire: Wire, rows: pl.DataFrame) -> pl.DataFrame:
         rows = rows.join(made, on=group, how="left", maintain_order="left")
         rows = rows.with_columns(pl.coalesce(short, "made").alias(short)).drop("made")
     return rows
+
+
+def drawn_keys(
+    session: Session, wire: Wire, rows: pl.DataFrame, insert: Sequence[str]
+) -> tuple[pl.DataFrame, dict[int, DatabaseError]]:
+    """Have the database make keys for a login that may insert rows, but not ask the sequence for a value.
+
+    The rows are inserted without a key and taken back. A sequence gives no value twice, whatever is rolled back, so
+    the values that were made are the rows' own from then on.
+
+    Args:
+        session: the connection, with `rows` staged.
+        wire: the table.
+        rows: as for `made_keys`.
+        insert: the columns that a new row is given.
+
+    Returns:
+        The rows, in which no key is null but of those that were refused; and row → what the database said.
+
+    Raises:
+        PermissionRefused: the rows can be inserted, but come to no key.
+    """
+    key = wire.contract.key
+    short = wire.short[next(name for name in key if wire.contract.column(name).insert_only)]
+    group = "group" if "group" in rows.columns else "_row"
+    without = rows.filter(pl.any_horizontal(pl.col(wire.shorts(key)).is_null())).unique(
+        group, maintain_order=True
+    )
+    names = [name for name in insert if name not in key or without[wire.short[name]].null_count() == 0]
+    errors: dict[int, DatabaseError] = {}
+
+    def draw(part: Sequence[int]) -> pl.DataFrame:
+        made: list[pl.DataFrame] = []
+        with suppress(_TakenBack), session.atomic():
+            made.append(wire.from_wire(session.fetch(drawn_sql(wire, names, part)), key))
+            raise _TakenBack
+        return made[0]
+
+    wanted = without["_row"].sort().to_list()
+    found = pl.concat(bisect(session, wanted, draw, errors.__setitem__)) if wanted else without.select(short)
+    wanted = [row for row in wanted if row not in errors]
+    while found.height < len(
+        wanted
+    ):  # some were refused for others: any row that is not can be inserted again
+        more = draw(wanted[: len(wanted) - found.height])
+        if not more.height:
+            raise PermissionRefused(
+                f"table {wire.contract.name} gives no key to rows that are inserted: grant the login USAGE on the sequence"
+            )
+        found = pl.concat([found, more])
+    made = without.filter(pl.col("_row").is_in(wanted)).select(group).sort(group)
+    made = made.with_columns(
+        *(found[name].head(made.height).alias(f"{name}_made") for name in wire.shorts(key))
+    )
+    rows = rows.join(made, on=group, how="left", maintain_order="left")
+    keys = [pl.coalesce(name, f"{name}_made").alias(name) for name in wire.shorts(key)]
+    return rows.with_columns(keys).drop(f"{name}_made" for name in wire.shorts(key)), errors
+
+
+class _TakenBack(Exception):
+    pass
+
+
+def drawn_sql(wire: Wire, names: Sequence[str], rows: Sequence[int]) -> str:
+    """Write the statement that inserts staged rows without a key, and reads the keys that the database makes."""
+    chosen = wire.backend.spelling.listed("s._row", map(str, rows)) if rows else "false"
+    nulls = " AND ".join(
+        f"s.{short} IS NULL" for short in wire.shorts(n for n in wire.contract.key if n not in names)
+    )
+    staged = wire.staged(names, STAGE, f"{chosen} AND {nulls}", ["s._row"])
+    read = ", ".join(wire.codecs[n].read.format(quote(n)) + f" AS {wire.short[n]}" for n in wire.contract.key)
+    return (
+        f"INSERT INTO {wire.target} ({quote_all(names)}) SELECT {quote_all(names)} FROM ({staged}) AS s "
+        f"ORDER BY s._row RETURNING {read}"
+    )
 
 
 def new_values_sql(wire: Wire, series: str, name: str, count: int) -> str:
@@ -119,18 +200,34 @@ def new_values_sql(wire: Wire, series: str, name: str, count: int) -> str:
     """
     column = wire.contract.column(name)
     made = f"SELECT {column.default_sql} AS {quote(name)} FROM {series.format(count)}"
-    return f"SELECT {wire.read([name], 's')} FROM ({made}) AS s"
+    return f"SELECT {wire.read([name], 's', checked=False)} FROM ({made}) AS s"
 
 
-def usurpers(rows: pl.DataFrame, key: Sequence[str]) -> pl.Series:
-    """Find new rows that bring a key which an earlier new row of another group has brought.
+def usurpers(givers: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+    """Find new rows that bring a key which an earlier new row has brought.
 
     Args:
-        rows: as `by_unique` returns them.
+        givers: the first row of each group that is new, as `by_unique` returns them.
         key: the short names of the key.
 
     Returns:
-        The numbers of the rows.
+        ``_row``, and ``earlier``, the row that has brought it.
     """
-    fresh = rows.filter(pl.col(FRESH) == 1)
-    return fresh.filter(pl.col("group") != pl.col("group").first().over(key))["_row"]
+    earlier = pl.col("_row").first().over(key).alias("earlier")
+    return givers.select("_row", earlier).filter(pl.col("_row") != pl.col("earlier"))
+
+
+def repeated_keys(rows: pl.DataFrame, key: Sequence[str], made: pl.Series) -> pl.DataFrame:
+    """Find rows whose key was made, and is one that an earlier row has brought.
+
+    Args:
+        rows: ``_row`` and the short columns.
+        key: the short names of the key.
+        made: the rows whose keys were made.
+
+    Returns:
+        As `usurpers`.
+    """
+    earlier = pl.col("_row").first().over(key).alias("earlier")
+    found = rows.select("_row", earlier).filter(pl.col("_row") != pl.col("earlier"))
+    return found.filter(pl.col("_row").is_in(made.implode()))

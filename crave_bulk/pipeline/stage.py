@@ -6,20 +6,27 @@ and keep the types that the driver gave them; `Wire` writes the SQL that turns t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
 
 from crave_bulk.backends.base import Backend
 from crave_bulk.backends.codec import Codec
-from crave_bulk.errors import ContractError
-from crave_bulk.session import Session
+from crave_bulk.backends.spelling import first_changed, first_lost
+from crave_bulk.errors import ContractError, Unreadable
+from crave_bulk.session import NotText, Session
 from crave_bulk.sql import quote
 from crave_bulk.table import Column, Contract
 
+KeyOf = Callable[[str, str], Sequence[tuple[str, Any]]]
 STAGE = "crave_bulk_stage"
+UNREADABLE = "_unreadable"
+_LONGEST = 200  # characters of a document that a message shows
 
 
 class Wire:
@@ -98,6 +105,7 @@ class Wire:
         *,
         numbers: Sequence[str] = (),
         parameters: pl.DataFrame | None = None,
+        checked: bool = True,
     ) -> pl.DataFrame:
         """Run a query over columns of the table, and bring them to the wire's dtypes.
 
@@ -107,15 +115,74 @@ class Wire:
             names: columns of the contract.
             numbers: what the query selects before them, such as ``_row``: 64-bit integers.
             parameters: the values that the query binds.
+            checked: as for `read`.
 
         Returns:
             `numbers`, and the short columns in the dtypes of `encode`.
+
+        Raises:
+            Unreadable: a row holds what a frame cannot.
         """
-        dtypes: list[pl.DataType] = [pl.Int64()] * len(numbers)
-        typed = session.backend.typed(query, dtypes + [self.codecs[name].wire for name in names])
-        fetched = session.fetch(typed or query, parameters).slice(0 if typed is None else 1)
-        fetched.columns = [*numbers, *self.shorts(names)]
-        return self.from_wire(fetched, names).cast(dict.fromkeys(numbers, pl.Int64))
+        names = list(names)
+        last = [UNREADABLE] if checked and any(self.codecs[name].readable for name in names) else []
+        dtypes: list[pl.DataType] = [pl.Int64()] * len(numbers) + [self.codecs[name].wire for name in names]
+        typed = session.backend.typed(query, dtypes + [pl.String()] * len(last))
+        try:
+            fetched = session.fetch(typed or query, parameters).slice(0 if typed is None else 1)
+        except NotText as error:
+            places = {n: error.row[p] for p, n in enumerate(names, len(numbers)) if p in error.row}
+            key = [(n, places[n]) for n in self.contract.key if n in places]
+            at = error.column - len(numbers)
+            why = "text that is not UTF-8"
+            raise self.refusal(names[at : at + 1], key, why) from error
+        fetched.columns = [*numbers, *self.shorts(names), *last]
+        return self.readable(fetched, names).cast(dict.fromkeys(numbers, pl.Int64))
+
+    def readable(self, fetched: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+        """Bring what `read` selects to the wire's dtypes, if a frame can hold it.
+
+        Args:
+            fetched: the short columns as the driver gave them, and what is said of those that a frame cannot hold.
+            names: the columns of the contract among them.
+
+        Returns:
+            The short columns in the dtypes of `encode`; others are left alone.
+
+        Raises:
+            Unreadable: a row holds what a frame cannot.
+        """
+        if UNREADABLE in fetched.columns and fetched[UNREADABLE].null_count() < fetched.height:
+            raise self._unreadable(names, fetched[UNREADABLE].drop_nulls())
+        return self.from_wire(fetched.drop(UNREADABLE, strict=False), names)
+
+    def _unreadable(self, names: Sequence[str], found: pl.Series) -> Unreadable:
+        """Build the error for values that a frame cannot hold, from what `read` says of them."""
+        place, array = int(found[0].partition("[")[0]), found[0].index("[")
+        key, end = json.JSONDecoder().raw_decode(found[0], array)
+        why = found[0][end:]
+        others = found.str.extract(r"^(\d+)").cast(pl.Int64).unique()
+        why += f", and {len(found) - 1} more rows hold such values" if len(found) > 1 else ""
+        bad = [names[place], *(names[other] for other in others.sort() if other != place)]
+        return self.refusal(bad, zip(self.contract.key, key, strict=True), why)
+
+    def refusal(self, names: Sequence[str], key: Iterable[tuple[str, Any]], why: str) -> Unreadable:
+        """Build the error for values of some columns, of which the first is named with its row.
+
+        Args:
+            names: the columns.
+            key: the key of the row, column by column, as far as it is known.
+            why: the value, or what is wrong with it.
+
+        Returns:
+            The error.
+        """
+        column = f"column {names[0]!r} ({self.contract.column(names[0]).dtype})" if names else "a column"
+        row = ", ".join(f"{name} = {value}" for name, value in key)
+        return Unreadable(
+            f"table {self.contract.name} holds a value that {column} of a frame cannot"
+            f"{f', in the row with {row}' if row else ''}: {why}",
+            tuple(names),
+        )
 
     def from_wire(self, fetched: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
         """Bring short columns to the wire's dtypes, where the driver gave others.
@@ -130,18 +197,52 @@ class Wire:
         with self._held():
             return fetched.with_columns(pl.col(self.short[n]).cast(self.codecs[n].wire) for n in names)
 
-    def decode(self, rows: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
+    def decode(self, rows: pl.DataFrame, names: Iterable[str], key_of: KeyOf | None = None) -> pl.DataFrame:
         """Bring short columns to the table's names and dtypes.
 
         Args:
             rows: short columns in the wire's dtypes.
             names: the columns of the contract among them.
+            key_of: finds the key of a row that has a text in a column, where `rows` do not have the key.
 
         Returns:
             The columns as the contract has them.
+
+        Raises:
+            Unreadable: a row holds what a frame cannot.
         """
-        with self._held():
-            return rows.select(self.codecs[n].decode(pl.col(self.short[n])).alias(n) for n in names)
+        names = list(names)
+        try:
+            with self._held():
+                decoded = rows.select(self.codecs[n].decode(pl.col(self.short[n])).alias(n) for n in names)
+        except ContractError:
+            self._check_read(rows, names, None, key_of)
+            raise
+        self._check_read(rows, names, decoded, key_of)
+        return decoded
+
+    def _check_read(
+        self, rows: pl.DataFrame, names: list[str], decoded: pl.DataFrame | None, key_of: KeyOf | None
+    ) -> None:
+        """Refuse documents of which a frame cannot hold all; without `decoded`, that is still to be tried."""
+        for name in names:
+            codec, texts = self.codecs[name], rows[self.short[name]]
+            if codec.same is None:
+                continue
+            if decoded is None:
+                place = first_lost(texts, codec.encode, codec.decode, codec.same)
+            else:
+                place = first_changed(texts, decoded[name], codec.encode, codec.same)
+            if place is not None:
+                key, text = self._key_in(rows.row(place, named=True)), texts[place]
+                key = key or (key_of(name, text) if key_of else [])
+                raise self.refusal([name], key, text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…")
+
+    def _key_in(self, row: dict[str, Any]) -> Sequence[tuple[str, Any]]:
+        """Give the key of a row of short columns, if all of it is there."""
+        shorts = {name: self.short[name] for name in self.contract.key}
+        found = [(name, row[short]) for name, short in shorts.items() if short in row]
+        return found if len(found) == len(shorts) else []
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -151,29 +252,71 @@ class Wire:
         except pl.exceptions.PolarsError as error:
             raise ContractError(
                 f"table {self.contract.name} holds a value that its columns in a frame cannot: "
-                f"{str(error).splitlines()[0]}"
+                f"{self._named(str(error).splitlines()[0])}"
             ) from error
 
-    def read(self, names: Iterable[str], alias: str = "t") -> str:
+    def _named(self, text: str) -> str:
+        """Put the columns' own names in place of the short ones that Polars quotes."""
+        names = {short: name for name, short in self.short.items()}
+        return re.sub(r"'(c\d+)'", lambda found: repr(names.get(found[1], found[1])), text)
+
+    def read(self, names: Iterable[str], alias: str = "t", *, checked: bool = True) -> str:
         """Write the select list that reads columns of the target.
 
         Args:
             names: columns of the contract.
-            alias: the target's alias.
+            alias: the target's alias; nothing in RETURNING, where SQLite does not know it.
+            checked: say, in one more column, what is in a row that a frame cannot hold; needs the key beside.
 
         Returns:
             Such as ``t."id"::text AS c0, t."name" AS c1``.
         """
-        return ", ".join(
-            f"{self.codecs[n].read.format(f'{alias}.{quote(n)}')} AS {self.short[n]}" for n in names
+        names = list(names)
+        columns = [f"{self._value(name, _of(alias, name), checked)} AS {self.short[name]}" for name in names]
+        phrases, join = self.backend.phrases, self.backend.spelling.op("||")
+        key = phrases.array.format(", ".join(phrases.shown.format(_of(alias, n)) for n in self.contract.key))
+        cases = [
+            f"WHEN NOT ({codec.readable.format(_of(alias, name))}) THEN '{place}' {join} {key} {join} "
+            + (codec.why or codec.text).format(_of(alias, name))
+            for place, name in enumerate(names)
+            if checked and (codec := self.codecs[name]).readable
+        ]
+        if cases:
+            columns.append(f"CASE {' '.join(cases)} END AS {UNREADABLE}")
+        return ", ".join(columns)
+
+    def _value(self, name: str, value: str, checked: bool) -> str:
+        """Write a value as it is fetched; NULL in place of what the driver could not fetch."""
+        codec = self.codecs[name]
+        fetchable = (codec.fetchable or codec.readable) if checked else ""
+        read = codec.read.format(value)
+        if fetchable in ("", "true"):
+            return read
+        return f"CASE WHEN {fetchable.format(value)} THEN {read} END"
+
+    def as_text(self, names: Collection[str]) -> Wire:
+        """Read columns as text, whatever they hold.
+
+        Args:
+            names: the columns.
+
+        Returns:
+            A wire that reads those as text, and the others as this one does.
+        """
+        columns = tuple(
+            replace(column, dtype=pl.String()) if column.name in names else column
+            for column in self.contract.columns
         )
+        forms = {name: self.codecs[name].text for name in names}
+        texts = {name: Codec("", pl.String(), read=form, text=form) for name, form in forms.items()}
+        return Wire(replace(self.contract, columns=columns), self.backend, {**self.codecs, **texts})
 
     def staged(self, names: Iterable[str], table: str, where: str = "true", extra: Sequence[str] = ()) -> str:
         """Write the sub-query that gives staged rows the target's names and types.
 
         Args:
             names: columns of the contract.
-            table: the staging table.
+            table: the staging table, or a sub-query over it.
             where: a condition over it, as ``s``.
             extra: columns of its own, such as ``s._row``.
 
@@ -181,7 +324,8 @@ class Wire:
             Such as ``SELECT s.c0::uuid AS "id" FROM crave_bulk_stage AS s WHERE true``.
         """
         columns = [f"{self.codecs[n].stage.format(f's.{self.short[n]}')} AS {quote(n)}" for n in names]
-        return f"SELECT {', '.join([*extra, *columns])} FROM {table} AS s WHERE {where}"
+        source = table if table.startswith("(") else self.backend.spelling.temp(table)
+        return f"SELECT {', '.join([*extra, *columns])} FROM {source} AS s WHERE {where}"
 
     def equal(self, names: Iterable[str], left: str, right: str) -> str:
         """Write the join condition over columns that hold no NULL.
@@ -194,7 +338,8 @@ class Wire:
         Returns:
             Such as ``t."id" = s."id"``.
         """
-        return " AND ".join(f"{left}.{quote(n)} = {right}.{quote(n)}" for n in names)
+        equal = self.backend.spelling.equal
+        return " AND ".join(equal(f"{left}.{quote(n)}", f"{right}.{quote(n)}") for n in names)
 
     def alive(self, alias: str = "t") -> str:
         """Write the condition under which a row is not marked as deleted.
@@ -212,6 +357,10 @@ class Wire:
         return f"{alias}.{quote(mark.name)} {test}"
 
 
+def _of(alias: str, name: str) -> str:
+    return f"{alias}.{quote(name)}" if alias else quote(name)
+
+
 def without(rows: pl.DataFrame, numbers: Collection[int]) -> pl.DataFrame:
     """Leave rows out.
 
@@ -227,3 +376,11 @@ def without(rows: pl.DataFrame, numbers: Collection[int]) -> pl.DataFrame:
         [0, 2]
     """
     return rows.filter(~pl.col("_row").is_in(list(numbers))) if numbers else rows
+
+
+def with_keys(rows: pl.DataFrame, keys: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+    """Put keys in place of those that some rows have."""
+    known = keys.rename({name: f"{name}_now" for name in key})
+    joined = rows.join(known, on="_row", how="left", maintain_order="left")
+    found = [pl.coalesce(f"{name}_now", name).alias(name) for name in key]
+    return joined.with_columns(found).select(rows.columns)

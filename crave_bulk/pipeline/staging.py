@@ -51,13 +51,14 @@ class Staging:
             self.put(left)
             return
         with self.clock.phase("stage", left.height):
-            numbers = ", ".join(map(str, sorted(gone)))
-            self.session.execute(f"DELETE FROM {STAGE} WHERE _row IN ({numbers})")
+            spelling = self.session.backend.spelling
+            listed = spelling.listed("_row", map(str, sorted(gone)))
+            self.session.execute(f"DELETE FROM {spelling.temp(STAGE)} WHERE {listed}")
 
     def drop(self) -> None:
         """Drop the staging table, where there is one."""
         if self.rows is not None:
-            self.session.execute(f"DROP TABLE {STAGE}")
+            self.session.execute(f"DROP TABLE {self.session.backend.spelling.temp(STAGE)}")
         self.rows = None
 
     def avoid_scans(self, rows: pl.DataFrame | None = None) -> None:
@@ -76,3 +77,4 @@ class Staging:
         self.drop()
         if self._avoiding and self.session.backend.allow_scans:
             self.session.execute(self.session.backend.allow_scans)
+            self._avoiding = False

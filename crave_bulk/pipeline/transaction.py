@@ -15,10 +15,12 @@ from crave_bulk.errors import (
     ConnectionFailed,
     ConstraintViolated,
     DatabaseBusy,
+    PlanStale,
     RejectedRows,
     TableNotFound,
 )
 from crave_bulk.journal import Change
+from crave_bulk.pipeline import read
 from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.verdict import Verdict
 from crave_bulk.pipeline.work import Options, Turn, Work
@@ -74,8 +76,8 @@ class Batch:
         agrees: Callable[[Plan], None] | None = None,
     ) -> None:
         self.db, self.options, self._prepare, self._agrees = db, options, prepare, agrees
-        self.id = next_id()
         self.name = db.name_of_batch
+        self.id = next_id()
         self.work: Work | None = None
         self.started = dt.datetime.now(dt.UTC)
         self._start = time.perf_counter()
@@ -108,7 +110,7 @@ class Batch:
                 self._joined = session.in_transaction
                 if self.work is None:
                     self.work = self._prepare()
-                    self._once = once.key(self.options.once, self.work, self.db.ledger is not None)
+                    self._once = once.key(session, self.options.once, self.work, self.db.ledger is not None)
                 self._attempt(session, self.work)
         except CommitUnknown as lost:
             # Without a batch in it, it was the ledger that was to be created, or a batch that was found there.
@@ -122,12 +124,8 @@ class Batch:
         if isinstance(error, Raced):
             self._races += 1
             return True
-        if isinstance(error, CommitUnknown):
-            return False
-        # A transaction that was opened outside has read what is locked or out of date by now. A file that cannot
-        # be opened is not lost on the way.
-        kinds = (DatabaseBusy, ConnectionFailed) if self.db.backend.remote else (DatabaseBusy,)
-        return isinstance(error, kinds) and not self._joined and not self.db.closed
+        # A transaction that was opened outside has read what is locked or out of date by now.
+        return self.db.may_pass(error) and not self._joined
 
     def _tell(self, attempt: int, error: BaseException) -> None:
         self._retries += 1
@@ -165,7 +163,7 @@ class Batch:
             raise Raced from error  # somebody has dropped it
         if not found.height:
             return False
-        report = replace(once.replayed(key, work, found.row(0, named=True)), database=self.db)
+        report = replace(once.replayed(session, key, work, found.row(0, named=True)), database=self.db)
         self._result = Plan(report, [], None) if self.options.plan else report
         return True
 
@@ -175,20 +173,20 @@ class Batch:
         wanted = keeps or options.plan or self._agrees is not None
         last = self._settled or self._races >= _RACES - 1
         must = options.plan or self._agrees is not None
-        verdict = work.write(Turn(session, self._joined, last, self.id, keeps=wanted, must=must))
+        verdict = work.write(Turn(session, self._joined, last, self.id, keeps=wanted, must=must, undo=keeps))
         refused = options.on_reject == "raise" and bool(verdict.failures)
         if options.plan or refused:
             report = self._report(work, verdict, committed=False)
-            changes = journal.combined(verdict.changes) if options.plan else []
+            changes = journal.combined(session, verdict.changes) if options.plan else []
             self._result = Plan(report, changes, self._again(work, verdict)) if options.plan else report
             raise _RolledBack
         if self._agrees:
-            changes = journal.combined(verdict.changes)
+            changes = journal.combined(session, verdict.changes)
             self._agrees(Plan(self._report(work, verdict, committed=True), changes, None))
         if book is None:
             self._result = self._report(work, verdict, committed=True)
             return
-        kept = journal.steps(verdict.changes) if keeps and not verdict.unkept else None
+        kept = journal.steps(session, verdict.changes) if keeps and not verdict.unkept else None
         try:
             self._result = self._record(session, book, work, verdict, kept)
         except ConstraintViolated as error:
@@ -214,6 +212,7 @@ class Batch:
         row = provenance.entry(report, self.started, int(work.source.estimated_size()))
         row |= {
             "undoable": changes is not None,
+            "not_kept": None if changes is not None else verdict.unkept or "it was written with undo=False",
             "transaction_id": first,
             "name": self.name,
         }
@@ -254,14 +253,30 @@ class Batch:
     def _again(self, work: Work, verdict: Verdict) -> Callable[[Callable[[Plan], None]], Report]:
         """Make the function that writes what was planned, if it comes to the same thing."""
         work.fixed(verdict)
-        options = replace(self.options, plan=False)
+        options, applied = replace(self.options, plan=False), list[str]()
 
         def apply(agrees: Callable[[Plan], None]) -> Report:
+            if applied and self._stands(applied[-1]):
+                raise PlanStale(
+                    f"the plan was applied already, as batch {applied[-1]}; nothing more was written: to write it once "
+                    "more, plan again"
+                )
             work.clock = Clock()
             report = Batch(self.db, options, lambda: work, agrees).run()
-            return report if isinstance(report, Report) else report.report
+            report = report if isinstance(report, Report) else report.report
+            applied.append(report.batch_id)
+            return report
 
         return apply
+
+    def _stands(self, batch_id: str) -> bool:
+        """Tell whether a batch was neither rolled back with its transaction nor taken back."""
+        book = self.db.ledger
+        if book is None:
+            return True
+        selection = read.Selection({"batch_id": batch_id}, ["undone_by"])
+        found = self.db.reading(lambda session: book.read(session, selection))
+        return found.height > 0 and found.item() is None
 
 
 class _RolledBack(Exception):

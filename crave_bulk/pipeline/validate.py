@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,10 @@ from pandera.backends.polars.register import register_polars_backends
 from pandera.errors import SchemaWarning
 
 from crave_bulk import failures
-from crave_bulk.backends.codec import Codec, json_form
+from crave_bulk.backends.codec import Codec, Step, inner_dtype, json_form
 from crave_bulk.engine import query
 from crave_bulk.errors import ContractError
+from crave_bulk.pipeline.intake import widens
 from crave_bulk.table import Column, Contract
 
 register_polars_backends()  # its check functions, which Pandera itself registers at the first validate()
@@ -61,6 +62,8 @@ def validate(
     written: Collection[str] | None = None,
     *,
     whole: bool = True,
+    matched: Collection[str] = (),
+    later: Mapping[str, pl.Expr] | None = None,
 ) -> Validated:
     """Judge every row by every rule of the contract and by what the database can hold.
 
@@ -70,6 +73,8 @@ def validate(
         frame: all columns of the contract.
         written: the columns that are judged, None for all: the others are not written.
         whole: the rows are whole, so that rules over several columns can be judged.
+        matched: the columns that rows are matched by, so that a NULL there would find no row.
+        later: what fills the nulls of columns once these are coerced.
 
     Returns:
         The frame, coerced where the contract says so, and one failure per broken rule.
@@ -79,9 +84,12 @@ def validate(
     """
     columns = [c for c in contract.columns if written is None or c.name in written]
     coerced, uncoercible = _coerce(contract, columns, frame)
+    for name, value in (later or {}).items():
+        filled = pl.when(frame[name].is_null()).then(value).otherwise(pl.col(name))
+        coerced = coerced.with_columns(filled.alias(name))
     lazy = coerced.lazy()
     rules = [
-        *_column_rules(contract, columns, codecs, lazy),
+        *_column_rules(contract, columns, codecs, lazy, matched),
         *(_frame_rules(contract, lazy) if whole else ()),
     ]
     try:
@@ -106,19 +114,24 @@ def _collect(frame: pl.LazyFrame, verdicts: list[pl.Expr | pl.LazyFrame]) -> lis
     expressions = [v.alias(n) for n, v in zip(names, verdicts, strict=True) if isinstance(v, pl.Expr)]
     frames = [v for v in verdicts if isinstance(v, pl.LazyFrame)]
     together, *apart = pl.collect_all([frame.select(expressions), *frames])
+    found = {series.name: series for series in together.iter_columns()}
     others = iter(apart)
-    return [together[n] if n in together.columns else next(others).to_series() for n in names]
+    return [found[name] if name in found else next(others).to_series() for name in names]
 
 
 def _coerce(
     contract: Contract, judged: list[Column], frame: pl.DataFrame
 ) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
     """Cast the columns with ``coerce=True``; a value that does not survive it is a failure of its row."""
-    columns = [c for c in judged if c.coerce and frame.schema[c.name] != c.dtype]
+    schema = frame.schema
+    columns = [c for c in judged if c.coerce and schema[c.name] != c.dtype]
     if not columns:
         return frame, []
-    found = []
-    for column in columns:
+    found, cast = [], []
+    # What only becomes wider changes no value, so all of it is cast in one go.
+    wider = {c.name: c.dtype for c in columns if widens(schema[c.name], c.dtype)}
+    frame = frame.cast(wider) if wider else frame  # type: ignore[arg-type]
+    for column in (c for c in columns if c.name not in wider):
         before = frame[column.name]
         try:
             after = _cast(column, before)
@@ -138,22 +151,43 @@ def _coerce(
         if isinstance(column.dtype, pl.Enum):
             message = f"{column.name} must be one of {', '.join(column.dtype.categories)}"
         found.append(failures.failures("validate", "coerce", column.name, rows, before.gather(rows), message))
-        frame = frame.with_columns(after)
-    return frame, found
+        cast.append(after)
+    return frame.with_columns(cast), found
 
 
 def _cast(column: Column, before: pl.Series) -> pl.Series:
     """Cast, where that can be done without loss; null where a value does not fit."""
     if _is_json_of(column, before):
         return _as_json(column, before)
-    if isinstance(before.dtype, pl.String) and isinstance(column.dtype, pl.Date | pl.Datetime | pl.Time):
-        return before.to_frame("t").select(_moments(column.dtype).alias(column.name)).to_series()
+    parse = _parser(column.dtype)
+    if isinstance(before.dtype, pl.String) and parse:
+        return before.to_frame("t").select(parse(pl.col("t")).alias(column.name)).to_series()
+    if isinstance(before.dtype, pl.List) and isinstance(column.dtype, pl.List):
+        element = _parser(inner_dtype(column.dtype))
+        if element and isinstance(inner_dtype(before.dtype), pl.String):
+            return before.list.eval(element(pl.element()))
     return before.cast(column.dtype, strict=False)
 
 
-def _moments(dtype: pl.DataType) -> pl.Expr:
+def _parser(dtype: pl.DataType) -> Step | None:
+    """Choose how text is read as a dtype, if a cast does not; what is no such text becomes null."""
+    match dtype:
+        case pl.Boolean():
+            words = {"true": True, "false": False}
+            return lambda text: (
+                text.str.strip_chars()
+                .str.to_lowercase()
+                .replace_strict(words, default=None, return_dtype=pl.Boolean)
+            )
+        case pl.Date() | pl.Datetime() | pl.Time():
+            return lambda text: _moments(text.str.strip_chars(), dtype)
+        case pl.List() | pl.Struct() | pl.Array():
+            return lambda text: pl.when(text.is_null()).then(pl.lit(None, dtype=dtype))  # no text is one
+    return None
+
+
+def _moments(text: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     """Read ISO text; a moment with a zone must say which."""
-    text = pl.col("t").str.strip_chars()
     if isinstance(dtype, pl.Date):
         return text.str.to_date("%Y-%m-%d", strict=False)
     if isinstance(dtype, pl.Time):
@@ -200,12 +234,20 @@ def _changed_lists(before: pl.Series, after: pl.Series) -> pl.Series:
 
 
 def _column_rules(
-    contract: Contract, columns: list[Column], codecs: dict[str, Codec], frame: pl.LazyFrame
+    contract: Contract,
+    columns: list[Column],
+    codecs: dict[str, Codec],
+    frame: pl.LazyFrame,
+    matched: Collection[str],
 ) -> Iterator[_Rule]:
     for column in columns:
         name = column.name
         value = pl.col(name)
-        if not column.nullable and not (column.options.key and column.default_sql):
+        made_later = column.filled_by_trigger or (column.options.key and column.default_sql)
+        if name in matched:
+            message = f"{name} may not be null: rows are matched by it"
+            yield _Rule("not_nullable", name, message, _present(column), nulls_pass=False)
+        elif not column.nullable and not made_later:
             yield _Rule("not_nullable", name, f"{name} may not be null", _present(column), nulls_pass=False)
         if column.options.uuid:
             test = _uuid_test(column)
@@ -318,9 +360,7 @@ def _is_json(text: str) -> bool:
 
 def _fit_decimals(contract: Contract, frame: pl.DataFrame) -> pl.DataFrame:
     """Bring decimals of another width to the table's; what does not fit was refused by its row."""
-    casts = [
-        pl.col(c.name).cast(c.dtype, strict=False)
-        for c in contract.columns
-        if isinstance(c.dtype, pl.Decimal) and frame.schema[c.name] != c.dtype
-    ]
+    decimals = [c for c in contract.columns if isinstance(c.dtype, pl.Decimal)]
+    dtypes = frame.schema
+    casts = [pl.col(c.name).cast(c.dtype, strict=False) for c in decimals if dtypes[c.name] != c.dtype]
     return frame.with_columns(casts) if casts else frame

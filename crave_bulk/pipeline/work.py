@@ -9,7 +9,7 @@ from typing import Literal
 import polars as pl
 
 from crave_bulk import failures
-from crave_bulk.errors import ContractError
+from crave_bulk.errors import ContractError, shown
 from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.images import Images
 from crave_bulk.pipeline.reasons import checkable
@@ -21,6 +21,7 @@ from crave_bulk.table import Contract
 
 OnReject = Literal["raise", "keep"]
 Once = bool | str | None
+_LONGEST = 1_000_000_000  # seconds; more than the clocks of some systems can count
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,13 @@ class Options:
                 f"once={self.once!r} is no name: use a text that is not empty, True for the content, or False"
             )
         if self.timeout is not None and not (
-            isinstance(self.timeout, int | float) and not isinstance(self.timeout, bool) and self.timeout > 0
+            isinstance(self.timeout, int | float)
+            and not isinstance(self.timeout, bool)
+            and 0 < self.timeout <= _LONGEST
         ):
-            raise ContractError(f"timeout={self.timeout!r} is no time: use seconds above 0, or None")
+            raise ContractError(
+                f"timeout={shown(self.timeout)} is no time: use seconds above 0 and up to {_LONGEST:,}, or None"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,7 @@ class Turn:
         batch_id: the batch.
         keeps: the rows that are changed are to be kept, as they were and as they are then.
         must: it is no use without them, as they are all that is wanted.
+        undo: it is to be possible to take the batch back.
     """
 
     session: Session
@@ -77,6 +83,7 @@ class Turn:
     batch_id: str
     keeps: bool
     must: bool
+    undo: bool
 
     def images(self, wire: Wire) -> Images | None:
         """Prepare to keep the rows of a table, where somebody wants them.

@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 
 import polars as pl
 
-from crave_bulk.connections import Connections
+from crave_bulk.connections import Connections, one_of
 from crave_bulk.errors import DatabaseError, about_rows
 from crave_bulk.pipeline import batch, conditional, read, transaction
 from crave_bulk.pipeline.stage import Wire
@@ -30,6 +30,7 @@ class ConditionVerbs(Connections):
         order_by: str | Sequence[str] | None = None,
         limit: int | None = None,
         include_deleted: bool = False,
+        unreadable: read.OnUnreadable = "error",
     ) -> pl.DataFrame:
         """Read rows as a frame with the table's dtypes.
 
@@ -44,13 +45,19 @@ class ConditionVerbs(Connections):
                 of the database, which is no order.
             limit: rows at most.
             include_deleted: read rows that are marked as deleted, too.
+            unreadable: what to do with values that the column's dtype cannot hold, as another program wrote
+                them: on SQLite 2.5 in an INTEGER column, 31 February, or seconds since 1970 in a DATETIME
+                column, which could be milliseconds (an integer is read as milliseconds only if it is too large
+                for seconds); on PostgreSQL infinity, a year before 1 or after 9999, NaN in a numeric column, an
+                interval of months; on both, JSON that a list or a struct cannot hold. ``error`` raises, naming the column and the row; ``text`` reads the columns
+                that hold such values as text, a blob of SQLite as ``X'00FF'``, and the others as ever.
 
         Returns:
             The frame.
 
         Raises:
-            ContractError: a column is not in the table, or holds what another program wrote and no frame can;
-                or the condition is not understood.
+            ContractError: a column is not in the table, or the condition is not understood.
+            Unreadable: a row holds what a frame cannot, and ``unreadable="error"``.
             TableNotFound: there is no table of that name.
             BulkError: the database refused.
 
@@ -64,12 +71,10 @@ class ConditionVerbs(Connections):
             ...     db.read(Foods, columns=["name"], order_by="-food_id").rows()
             [('bread',), ('soup',)]
         """
-        contract = self._contract(table)
-        wire = Wire(contract, self.backend)
+        one_of("unreadable", unreadable, ("error", "text"))
+        wire = Wire(self._contract(table), self.backend)
         selection = read.Selection(where, columns, order_by, limit, include_deleted)
-        query = read.build(wire, self.backend, selection)
-        with self.session() as session, session.shielded():
-            return read.run(session, wire, query)
+        return self.reading(lambda session: read.rows(session, wire, selection, unreadable))
 
     @overload
     def update_where(
@@ -338,5 +343,5 @@ class ConditionVerbs(Connections):
 
     def _keys(self, wire: Wire, where: Where, *, deleted: bool = False) -> pl.DataFrame:
         selection = read.Selection(where, list(wire.contract.key), None, None, deleted)
-        with self.session() as session, session.shielded():
-            return read.run(session, wire, read.build(wire, self.backend, selection))
+        query = read.build(wire, self.backend, selection)
+        return self.reading(lambda session: read.run(session, wire, query))

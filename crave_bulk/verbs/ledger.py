@@ -13,6 +13,7 @@ from crave_bulk.pipeline import read, transaction
 from crave_bulk.pipeline.work import Options
 from crave_bulk.plan import Plan
 from crave_bulk.report import Report
+from crave_bulk.session import Session
 from crave_bulk.undo import UndoWork
 from crave_bulk.where import Where
 
@@ -31,7 +32,7 @@ class LedgerVerbs(Connections):
             batch_id, transaction_id (shared by the batches of one transaction), name, verb, table, input and
             the rows of each outcome, seconds, timings (JSON: seconds by phase), bytes (of the frame),
             peak_memory (bytes, of the process so far), retries, started_at, finished_at, who, process,
-            versions (JSON), undoable (as things stand now) and undone_by.
+            versions (JSON), undoable (as things stand now), not_kept (why what it changed was not kept) and undone_by.
 
         Raises:
             ContractError: the database keeps no ledger, or the condition is wrong.
@@ -50,9 +51,12 @@ class LedgerVerbs(Connections):
         book = self._book()
         shown = [n for n in book.batches.contract.column_names if n not in ("once", "content", "report")]
         selection = read.Selection(where, shown, "-batch_id", limit)
-        with self.session() as session, session.shielded():
+
+        def found(session: Session) -> tuple[pl.DataFrame, set[str]]:
             rows = book.read(session, selection)
-            kept = book.kept(session) if rows.height else set()
+            return rows, book.kept(session) if rows.height else set()
+
+        rows, kept = self.reading(found)
         changed = pl.sum_horizontal("inserted", "updated", "deleted") > 0
         there = pl.col("batch_id").is_in(list(kept)) | ~changed
         return rows.with_columns(undoable=pl.col("undoable") & there & pl.col("undone_by").is_null())

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
 from crave_bulk.connections import Connections, one_of
+from crave_bulk.errors import ContractError, shown
 from crave_bulk.pipeline import batch, transaction
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.pipeline.work import Once, OnReject, Options
@@ -61,7 +62,8 @@ class RowVerbs(Connections):
 
         Args:
             table: the table, or the name of an existing one.
-            frame: a Polars DataFrame or LazyFrame, a pandas frame or a pyarrow table.
+            frame: a Polars DataFrame or LazyFrame, a pandas frame (whose named index levels count as columns) or a
+                pyarrow table. It may leave out a key that is made.
             on_conflict: a row whose key exists is rejected (``error``) or left alone (``ignore``).
             on_reject: ``raise`` writes nothing when a row is refused; ``keep`` writes the others.
             plan: write nothing; return a `Plan` of what would change, which can be applied.
@@ -146,8 +148,10 @@ class RowVerbs(Connections):
 
         Args:
             table: the table, or the name of an existing one.
-            frame: a Polars DataFrame or LazyFrame, a pandas frame or a pyarrow table.
-            on: another unique key to match rows by; the row that is there keeps its key.
+            frame: a Polars DataFrame or LazyFrame, a pandas frame (whose named index levels count as columns) or a
+                pyarrow table. It has the key, unless rows are matched by `on`.
+            on: another unique key to match rows by; the row that is there keeps its key. A row with a NULL in it is
+                rejected.
             newer: a column, such as ``"updated_at"``, by which the newest row wins: one that is older
                 than the row that is there is ``stale``.
             duplicates: rows of the same key are combined (``combine``) or all rejected (``error``).
@@ -177,7 +181,14 @@ class RowVerbs(Connections):
             ...     db.upsert(Foods, pl.DataFrame({"food_id": [2, 3], "name": ["rye", "cake"]})).counts
             {'input': 2, 'inserted': 1, 'updated': 1}
         """
-        columns = (on,) if isinstance(on, str) else tuple(on) if on else None
+        columns = None if on is None else (on,) if isinstance(on, str) else on
+        if not isinstance(columns, list | tuple | None) or not all(
+            isinstance(n, str) and n for n in columns or [""] * (columns is not None)
+        ):
+            raise ContractError(
+                f"on={shown(on)} is not understood: name the column of a unique key, or list its columns"
+            )
+        columns = None if columns is None else tuple(columns)
         options = Options(on_reject, plan, once, undo, timeout)
         return self._write("upsert", table, frame, options, on=columns, newer=newer, duplicates=duplicates)
 
@@ -303,7 +314,7 @@ class RowVerbs(Connections):
 
         Args:
             table: the table, or the name of an existing one.
-            keys: a frame that has the key columns, or a list of keys.
+            keys: a frame that has the key columns, or a list, a series or an array of keys.
             hard: remove the rows even so.
             on_reject: ``raise`` deletes nothing when a row is refused; ``keep`` deletes the others.
             plan: write nothing; return a `Plan` of what would change, which can be applied.
@@ -385,7 +396,10 @@ class RowVerbs(Connections):
     ) -> Report | Plan:
         """Make the table hold the rows of the frame and no others: insert, update and delete.
 
-        A row whose key is in the frame is never deleted, also where the frame's row is refused.
+        A row whose key is in the frame is never deleted, also where the frame's row is refused, and no cascade
+        touches it. The other rows go first, so that their unique values are free; those that rows of the table
+        refer to go last, and then the rows of the frame that claim their unique values are written. One that cannot go
+        even then, as rows that stay refer to it or the database keeps it, is rejected.
 
         Args:
             table: the table, or the name of an existing one.
@@ -403,7 +417,7 @@ class RowVerbs(Connections):
             timeout: seconds that the call may take.
 
         Returns:
-            What became of each row of the frame and then of each row that was deleted, see `Report.deleted`.
+            What became of each row of the frame and then of each row that was to be deleted, see `Report.deleted`.
 
         Raises:
             ContractError: the frame does not fit the table, or is empty.

@@ -31,8 +31,7 @@ class SchemaVerbs(Connections):
             (0, 2)
         """
         contracts = in_dependency_order([contract_of(table) for table in tables])
-        with self.session() as session:
-            evolution.create(session, contracts)
+        self.completely(lambda session: evolution.create(session, contracts))
 
     def evolve(self, *tables: type[Table], plan: bool = False) -> list[str]:
         """Add to the database what declared tables have and it lacks, all or nothing.
@@ -69,5 +68,4 @@ class SchemaVerbs(Connections):
             []
         """
         contracts = in_dependency_order([contract_of(table) for table in tables])
-        with self.session() as session:
-            return evolution.evolve(session, contracts, plan=plan)
+        return self.completely(lambda session: evolution.evolve(session, contracts, plan=plan))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -67,6 +68,7 @@ def write_when_asked() -> None:
 
 def write_until_interrupted() -> None:
     """Write the batches whose numbers it is given, tell what ended each, and write it again."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where this was started by nohup
     with cb.connect(sys.argv[1]) as db:
         _say("go")
         for line in sys.stdin:

@@ -111,7 +111,10 @@ def cuts_in_a_block(url: str, *, lost: bool, every: int = 1) -> Figures:
                     error = raised
                     figures.errors[type(error).__name__] += 1
                 settled = place < 0 or (lost and cut.seen[place] == "COMMIT")
-                kind = type(None) if settled else cb.ConnectionFailed
+                begins = (
+                    place >= 0 and cut.seen[place] == "BEGIN"
+                )  # which is tried again, as nothing is done yet
+                kind = type(None) if settled or begins else cb.ConnectionFailed
                 figures.notes["settled by the ledger"] += settled and place >= 0
                 figures.expect(type(error) is kind, f"at {cut.seen[place]}: {error!r}")
                 for frame in frames if error is None else []:

@@ -14,6 +14,7 @@ from faults.counts import Counts, Written, agree
 BOTH = pytest.mark.parametrize("url", ["sqlite", "postgres"], indirect=True)
 
 
+@pytest.mark.thorough
 def test_threads_that_add_to_the_same_rows(url: str) -> None:
     figures = sharing.writers(url, seed=8, writers=8, batches=4, processes=False)
     assert figures.complaints == [], figures
@@ -21,6 +22,7 @@ def test_threads_that_add_to_the_same_rows(url: str) -> None:
 
 
 @BOTH
+@pytest.mark.thorough
 def test_processes_that_add_to_the_same_rows(url: str) -> None:
     figures = sharing.writers(url, seed=8, writers=3, batches=6, processes=True)
     assert figures.complaints == [], figures

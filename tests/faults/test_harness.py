@@ -20,6 +20,8 @@ from faults.proxy import CuttingProxy
 from faults.server import Server
 from faults.writers import backends_left, kill_at, locks_left, spawn, staging_left, wait_until
 
+pytestmark = pytest.mark.thorough
+
 Cursor = adbc_driver_postgresql.dbapi.Cursor
 
 
@@ -155,7 +157,8 @@ def test_a_killed_writer_leaves_nothing(db: cb.Database, url: str) -> None:
     db.create(Foods)
     with spawn(WRITER, url) as writer:
         if url.startswith("postgresql"):
-            wait_until(lambda: backends_left(url) == 1 and staging_left(url) == ["crave_bulk_stage"])
+            ready = ["crave_bulk_stage"]
+            wait_until(lambda: backends_left(url) == 1 and staging_left(url) == ready, seconds=60)
             assert locks_left(url) > 0
         assert kill_at(writer, 0.3) == ["one row"]
     if url.startswith("postgresql"):

@@ -55,6 +55,7 @@ def contents(db: cb.Database) -> list[tuple[object, ...]]:
         return []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("url", ["sqlite", "postgres"], indirect=True)
 @pytest.mark.parametrize("by_name", [False, True], ids=["declared", "by name"])
 @pytest.mark.parametrize("change", CHANGES)

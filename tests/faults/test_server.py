@@ -36,6 +36,7 @@ def url(server: Server) -> Iterator[str]:
     run("DROP DATABASE faults WITH (FORCE)")
 
 
+@pytest.mark.thorough
 def test_a_server_that_crashes_in_the_middle_of_batches(server: Server, url: str) -> None:
     figures = cutting.crashes(server, url, seed=4, count=3)
     assert figures.complaints == [], figures
@@ -43,6 +44,7 @@ def test_a_server_that_crashes_in_the_middle_of_batches(server: Server, url: str
     assert figures.retries > 0
 
 
+@pytest.mark.thorough
 def test_a_server_that_is_gone(server: Server, url: str) -> None:
     with begun(url) as (db, written):
         server.stop_immediate()
@@ -50,7 +52,7 @@ def test_a_server_that_is_gone(server: Server, url: str) -> None:
             start = time.monotonic()
             with pytest.raises(cb.TimedOut, match="nothing was written: allow it more time"):
                 db.upsert(Counts, ones(1), once="b1", timeout=0.5)
-            assert 0.4 < time.monotonic() - start < 1.5
+            assert 0.4 < time.monotonic() - start < 10
             with pytest.raises(cb.ConnectionFailed, match="run the call again"), db.transaction():
                 db.upsert(Counts, ones(1), once="b1")
             with pytest.raises(cb.ConnectionFailed, match="check the host"):
@@ -77,7 +79,7 @@ def test_the_limit_of_the_database_for_a_statement(url: str) -> None:
                 cb.TimedOut, match="57014.*raise the limit of the database.*nothing was written"
             ):
                 db.upsert(Counts, ones(1), once="b1")
-            assert 0.15 < time.monotonic() - start < 1
+            assert 0.15 < time.monotonic() - start < 10
             with pytest.raises(cb.TimedOut, match="57014"), db.transaction():
                 db.upsert(Counts, ones(1), once="b1")
             connection.rollback()

@@ -6,9 +6,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from oracle import MergingOracle
+from properties import examples
 
 import crave_bulk as cb
 
@@ -96,7 +97,7 @@ def empty(db: cb.Database) -> cb.Database:
     return db
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40)
 @given(calls=st.lists(WRITES | DELETES, max_size=4))
 @example(calls=[("upsert", [row(1, total=1), row(1, total=2, parent=9), row(1, total=4)], set())])
 @example(calls=[("newer", [row(1, at=2, total=1), row(1, at=1, total=2), row(1, at=2, total=4)], set())])

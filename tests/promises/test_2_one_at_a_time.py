@@ -6,9 +6,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from oracle import Oracle
+from properties import examples
 
 import crave_bulk as cb
 
@@ -99,7 +100,7 @@ def empty(db: cb.Database) -> cb.Database:
     return db
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60)
 @given(calls=CALLS)
 @example(calls=[START, SWAP_THROUGH_A_SPARE])
 @example(calls=[START, HAND_OVER])

@@ -9,9 +9,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
+from properties import examples
 
 import crave_bulk as cb
 
@@ -266,7 +267,7 @@ def mixed(db: cb.Database) -> cb.Database:
     return db
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40)
 @given(
     rows=st.lists(
         st.fixed_dictionaries({name: st.none() | kind for name, kind in VALUES.items()}), max_size=6

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from properties import examples
 from world import (
     FREE,
     GENERATED,
@@ -26,11 +27,7 @@ from world import (
 
 import crave_bulk as cb
 
-QUICK = settings(
-    max_examples=12,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+QUICK = examples(12)
 # What was there before: what the tables hold at the start, and what some calls have made of it.
 FIRST = st.lists(calls(most=3), max_size=2)
 

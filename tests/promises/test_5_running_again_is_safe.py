@@ -88,6 +88,7 @@ with cb.connect(sys.argv[1]) as db:
 """
 
 
+@pytest.mark.thorough
 def test_a_killed_writer_leaves_whole_batches(db: cb.Database, url: str) -> None:
     db.create(Foods)
     db.upsert(Foods, pl.DataFrame({"food_id": range(20_000), "name": ["a"] * 20_000}))

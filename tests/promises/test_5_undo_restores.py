@@ -6,19 +6,16 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
+from properties import examples
 from test_4_what_went_in_comes_out import EDGES, frame_of
 from world import NAMES, Call, State, begin, build, calls, disturb, row, state, touched
 
 import crave_bulk as cb
 
-QUICK = settings(
-    max_examples=6,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+QUICK = examples(6)
 # Several calls are one transaction.
 STEP = st.lists(calls(), min_size=1, max_size=1) | st.lists(calls(), min_size=2, max_size=3)
 
@@ -247,6 +244,7 @@ def stored(db: cb.Database) -> list[tuple[Any, ...]]:
         return session.fetch(f"SELECT {columns} FROM wide ORDER BY wide.id").rows()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("target", [Wide, "wide"], ids=["declared", "by its name"])
 @pytest.mark.parametrize("verb", ["update", "upsert", "delete"])
 def test_undo_restores_every_dtype_to_the_bit(db: cb.Database, verb: str, target: Any) -> None:

@@ -51,6 +51,7 @@ def calls(frame: pl.DataFrame) -> None:
         back: pl.DataFrame = db.read(
             Foods, where={"food_id__gt": 3}, columns=["name"], order_by=["-name"], limit=3
         )
+        back = db.read("foods", unreadable="text")
         print(frames, numbers, back, ddl, results, changes, stopped, report.batch_id, report.plot())
         food_discovery(db, frame)
     with cb.embedded_postgres("pgdata") as url:
