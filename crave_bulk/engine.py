@@ -15,6 +15,7 @@ from crave_bulk import forks
 _starting = threading.Lock()
 _numbering = threading.Lock()
 _last = 0
+_warming: threading.Thread | None = None
 
 
 @cache
@@ -32,15 +33,23 @@ def _start_anew() -> None:
         _instance.cache_clear()
 
 
+def _wait_until_warm() -> None:
+    """Let DuckDB finish what it makes once in a process: a fork in the midst would wait for it for ever."""
+    if _warming:
+        _warming.join()
+
+
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(after_in_child=_start_anew)
+    os.register_at_fork(before=_wait_until_warm, after_in_child=_start_anew)
 
 
 def warm_up() -> None:
     """Start the instance in the background, so that the first batch does not wait for it."""
+    global _warming
     if _instance.cache_info().currsize:
         return
-    threading.Thread(target=value, args=("SELECT uuidv7()",), name="crave_bulk-duckdb").start()
+    _warming = threading.Thread(target=value, args=("SELECT uuidv7()",), name="crave_bulk-duckdb")
+    _warming.start()
 
 
 def value(statement: str) -> object:

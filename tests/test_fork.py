@@ -14,7 +14,11 @@ pytestmark = [
 ]
 
 BEGIN = """
-import os, signal, sys, time, traceback, warnings
+import os, signal, sys, threading, time, traceback, warnings
+
+at_fork = []  # the names of the threads of the parent; what is registered first is asked last
+os.register_at_fork(before=lambda: at_fork.extend(t.name for t in threading.enumerate()))
+
 import polars as pl
 import crave_bulk as cb
 from crave_bulk.examples import Foods
@@ -123,13 +127,13 @@ def child():
         assert own.read(Foods).height == 1
 
 fork(child)
+assert at_fork == ["MainThread"], at_fork  # what DuckDB makes once in a process would wait for ever in the child
 db.create(Foods)
 assert db.insert(Foods, food(2)).retries == 0
 db.close()
 """
 
 THREADS = """
-import threading
 db = cb.connect(url)
 db.create(Foods)
 held, go = threading.Event(), threading.Event()
