@@ -273,12 +273,15 @@ def store(
     Raises:
         BulkError: the database refused.
     """
-    parts = [part for change in changes for part in change.packed or _parts(change)]
-    for number, part in enumerate(parts):
-        row = {"batch_id": batch_id, "part": number, "transaction_id": transaction_id, **part}
-        statement = insert_sql(ledger.journal, session.backend, row)
-        session.execute(statement.sql, statement.parameters)
-    if parts:
+    number = -1
+    for change in changes:
+        number += 1  # a number that is left out parts the steps
+        for part in change.packed or _parts(change):
+            row = {"batch_id": batch_id, "part": number, "transaction_id": transaction_id, **part}
+            statement = insert_sql(ledger.journal, session.backend, row)
+            session.execute(statement.sql, statement.parameters)
+            number += 1
+    if changes:
         backend = session.backend
         session.execute(prune_sql(ledger.journal.target, ledger.keep, backend.skip_locked, backend.spelling))
 
@@ -329,6 +332,7 @@ class Stored:
 
     Attributes:
         batch_id: the batch.
+        part: the number of the last row of the journal that it is in.
         table: the table, with the schema where it was found.
         columns: of each column what is needed to put its values back.
         changed: the columns that the step changed in rows that stayed.
@@ -337,6 +341,7 @@ class Stored:
     """
 
     batch_id: str
+    part: int
     table: TableName
     columns: tuple[StoredColumn, ...]
     changed: tuple[str, ...]
@@ -351,6 +356,7 @@ class Stored:
         """Add the next part of the same step."""
         return replace(
             self,
+            part=part.part,
             changed=tuple(dict.fromkeys((*self.changed, *part.changed))),
             before=pl.concat([self.before, part.before]),
             after=pl.concat([self.after, part.after]),
@@ -358,7 +364,7 @@ class Stored:
 
     def of_one_step(self, part: Stored) -> bool:
         """Tell whether a part goes on with the same table, whose values travel in the same way."""
-        return (self.table, self.columns) == (part.table, part.columns)
+        return (self.part + 1, self.table, self.columns) == (part.part, part.table, part.columns)
 
 
 def load(session: Session, ledger: Ledger, batch_id: str) -> list[Stored]:
@@ -428,7 +434,7 @@ def _stored(row: dict[str, Any]) -> Stored:
         if rows.select(key).drop_nulls().is_duplicated().any():
             raise ValueError("a row is there twice")
     table = TableName.parse(row["table"])
-    return Stored(str(row["batch_id"]), table, columns, tuple(changed), before, left)
+    return Stored(str(row["batch_id"]), int(row["part"]), table, columns, tuple(changed), before, left)
 
 
 def _column(part: dict[str, Any]) -> StoredColumn:

@@ -91,6 +91,34 @@ def _is_id(text: str) -> bool:
     return isinstance(text, str) and len(text) == 36 and all(c in "0123456789abcdef-" for c in text)
 
 
+@dataclass(slots=True)
+class _Step:
+    """What one step has to put back and to delete, and what has become of it so far.
+
+    Attributes:
+        stored: the step.
+        wire: its table, as it is now.
+        new: the keys of the rows that it made.
+        back: the rows that it changed or deleted.
+        stale: the keys of those that have changed since, and are left alone.
+        gone: what became of the new ones.
+        restored: what became of the others.
+    """
+
+    stored: Stored
+    wire: Whole
+    new: pl.DataFrame
+    back: pl.DataFrame
+    stale: pl.DataFrame
+    gone: Verdict
+    restored: Verdict
+
+    @property
+    def left(self) -> int:
+        """How many rows are not done."""
+        return len(_left(self.gone)) + len(_left(self.restored))
+
+
 class UndoWork(Work):
     """Take back the batches of one transaction, the last of them first.
 
@@ -135,15 +163,15 @@ class UndoWork(Work):
     def write(self, turn: Turn) -> Verdict:
         """Put the rows back."""
         self._keys, self._left = [], {}
-        verdict, changed = Verdict.over(0), [pl.DataFrame(schema=CHANGED_SINCE)]
+        verdict, changed = Verdict.over(0), list[pl.DataFrame]()
         try:
             with turn.session.atomic():
-                changed += [self._take_back(turn, step, verdict) for step in self._steps(turn.session)]
+                self._take_all_back(turn, verdict, changed)
         except _InTheWay as others:
-            changed += self._changed_since(turn)  # what has changed may be what is in the way
+            changed = list(self._changed_since(turn))  # what has changed may be what is in the way
             if not any(lines.height for lines in changed):
                 raise UndoRefused(str(others), "force=True takes back the rest") from None
-        lines = pl.concat(changed)
+        lines = pl.concat([pl.DataFrame(schema=CHANGED_SINCE), *changed])
         if lines.height and not self.force:
             raise UndoRefused(
                 _refusal(self.past, lines),
@@ -156,6 +184,23 @@ class UndoWork(Work):
         if self.ledger.undone(turn.session, ids, turn.batch_id) < len(ids):
             raise UndoRefused("another has taken the batch back just now", "see db.batches()")
         return verdict
+
+    def _take_all_back(self, turn: Turn, verdict: Verdict, changed: list[pl.DataFrame]) -> None:
+        """Take the steps back, the last of them first; what is in the way of one may go with those before it."""
+        waiting: list[_Step] = []
+        for stored in self._steps(turn.session):
+            step = self._begin(turn, stored, changed)
+            moved = self._go_on(turn, step, verdict)
+            while moved and waiting:
+                waiting = [one for one in (*waiting, step) if one.left]
+                moved = any(self._go_on(turn, one, verdict) for one in waiting)
+            waiting = [one for one in (*waiting, step) if one.left]
+        for step in waiting:
+            self._account_for(verdict, step)
+
+    def steps(self, session: Session, verdict: Verdict) -> list[journal.Change]:  # noqa: ARG002
+        """Keep what was changed apart by the steps that were taken back, which have to be made in turn once more."""
+        return verdict.changes
 
     def _steps(self, session: Session) -> Iterator[Stored]:
         """Read the steps of the batches, the last of them first."""
@@ -212,15 +257,16 @@ class UndoWork(Work):
                 f"table {name} is gone, so the batch cannot be taken back", "create the table as it was"
             ) from error
 
-    def _take_back(self, turn: Turn, stored: Stored, verdict: Verdict) -> pl.DataFrame:
-        """Put the rows of one step back, and list what has changed since."""
+    def _begin(self, turn: Turn, stored: Stored, changed: list[pl.DataFrame]) -> _Step:
+        """Find what one step has to put back and to delete, and list what has changed since."""
         with self.clock.phase("dedupe", stored.after.height):
             wire, stored, now = self._now(turn, self._wire(turn.session, stored), stored)
             key = list(wire.contract.key)
             moved = _moved(stored.after, now, key)
             left = self._left.get(wire.target, moved.clear())
+            mine = moved.join(left, on=key, how="anti", maintain_order="left")
             # A row that was left alone in a later step stays so, even if it is now as this one left it.
-            changed = _changed(stored, wire, now, moved.join(left, on=key, how="anti"))
+            changed.append(_changed(stored, wire, now, mine))
             moved = self._left[wire.target] = pl.concat([moved, left]).unique(maintain_order=True)
         # The other way round: a unique value that was handed on goes back to whom it came from.
         back = stored.before.join(moved, on=key, how="anti", maintain_order="left")
@@ -228,17 +274,30 @@ class UndoWork(Work):
         back = back[list(range(back.height - 1, -1, -1))] if back.height else back
         new = stored.after.select(key).join(stored.before, on=key, how="anti", maintain_order="left")
         new = new.join(moved, on=key, how="anti", maintain_order="left")
-        with self.clock.phase("merge", back.height + new.height):
-            gone, restored = self._in_turns(turn, wire, new, back, stored)
-        for part, rows in ((restored, back), (gone, new)):
-            self._account(verdict, part, rows.select(key), stored)
-        mine = moved.join(left, on=key, how="anti", maintain_order="left")
-        stale = Verdict(pl.repeat("stale", mine.height, dtype=OUTCOME, eager=True))
-        self._account(verdict, stale, mine, stored)
-        return changed
+        return _Step(stored, wire, new, back, mine, verdict_of(new), verdict_of(back))
 
-    def _account(self, verdict: Verdict, part: Verdict | None, keys: pl.DataFrame, stored: Stored) -> None:
-        if part is None or not keys.height:
+    def _go_on(self, turn: Turn, step: _Step, verdict: Verdict) -> bool:
+        """Take a step back as far as that is possible now, and tell whether anything has moved."""
+        before = step.left
+        with self.clock.phase("merge", before):
+            self._in_turns(turn, step)
+        parts = (step.gone, step.restored)
+        verdict.changes += journal.steps(turn.session, [change for part in parts for change in part.changes])
+        for part in parts:
+            part.changes = []
+        if not step.left:
+            self._account_for(verdict, step)
+        return step.left < before
+
+    def _account_for(self, verdict: Verdict, step: _Step) -> None:
+        """Say what became of the rows of one step."""
+        key = list(step.wire.contract.key)
+        stale = Verdict(pl.repeat("stale", step.stale.height, dtype=OUTCOME, eager=True))
+        for part, rows in ((step.restored, step.back), (step.gone, step.new), (stale, step.stale)):
+            self._account(verdict, part, rows.select(key), step.stored)
+
+    def _account(self, verdict: Verdict, part: Verdict, keys: pl.DataFrame, stored: Stored) -> None:
+        if not keys.height:
             return
         found = failures.gather(part.failures)
         if found.height and not self.force:
@@ -250,7 +309,6 @@ class UndoWork(Work):
         if found.height:
             verdict.failures.append(found.with_columns(pl.col("row") + len(verdict.outcomes)))
         verdict.outcomes = verdict.outcomes.append(part.outcomes)
-        verdict.changes += part.changes
         verdict.notes += part.notes
         self._keys.append(keys.select(pl.lit(str(stored.table)).alias("table"), pl.all()))
 
@@ -276,38 +334,29 @@ class UndoWork(Work):
         stored = replace(stored, table=wire.contract.name, before=before, after=after)
         return now_as, stored, found.rename(long)
 
-    def _in_turns(
-        self, turn: Turn, wire: Whole, new: pl.DataFrame, back: pl.DataFrame, stored: Stored
-    ) -> tuple[Verdict, Verdict]:
+    def _in_turns(self, turn: Turn, step: _Step) -> None:
         """Delete new rows and put the others back, each as far as the other lets it, until nothing moves any more.
 
         A new row may hold the unique value of a row that is put back, and another may refer to it until it is.
         """
-        gone, restored = verdict_of(new), verdict_of(back)
-        self._alternate(turn, wire, (gone, new), (restored, back), stored)
-        loose = _loose(wire)
-        if loose and len(_left(gone)) and len(_left(restored)):
+        self._alternate(turn, step)
+        loose = _loose(step.wire)
+        if loose and len(_left(step.gone)) and len(_left(step.restored)):
             # A new row holds the unique value of a row that points at it: that one comes back without the value first.
-            rows = _with_nulls(back[_left(restored)], loose)
-            halfway = self._run(turn, _back_job(wire, rows, stored), verdict_of(rows))
-            restored.changes += halfway.changes
-            self._alternate(turn, wire, (gone, new), (restored, back), stored)
-        return gone, restored
+            rows = _with_nulls(step.back[_left(step.restored)], loose)
+            halfway = self._run(turn, _back_job(step.wire, rows, step.stored), verdict_of(rows))
+            step.restored.changes += halfway.changes
+            self._alternate(turn, step)
 
-    def _alternate(
-        self,
-        turn: Turn,
-        wire: Whole,
-        new: tuple[Verdict, pl.DataFrame],
-        back: tuple[Verdict, pl.DataFrame],
-        stored: Stored,
-    ) -> None:
+    def _alternate(self, turn: Turn, step: _Step) -> None:
         """Delete new rows and put the others back in turn, until nothing moves any more."""
-        before = -1
-        while (left := len(_left(new[0])) + len(_left(back[0]))) not in (0, before):
-            before = left
-            _go_on(*new, lambda rows: self._run(turn, _delete_job(wire, rows), verdict_of(rows)))
-            _go_on(*back, lambda rows: self._put_back(turn, wire, rows, stored))
+        wire, before = step.wire, -1
+        while step.left not in (0, before):
+            before = step.left
+            _try_again(
+                step.gone, step.new, lambda rows: self._run(turn, _delete_job(wire, rows), verdict_of(rows))
+            )
+            _try_again(step.restored, step.back, lambda rows: self._put_back(turn, wire, rows, step.stored))
 
     def _put_back(self, turn: Turn, wire: Whole, rows: pl.DataFrame, stored: Stored) -> Verdict:
         """Put rows back; where unique values were exchanged in a circle, let go of all of them first."""
@@ -343,7 +392,7 @@ def _left(part: Verdict) -> pl.Series:
     return (part.outcomes.is_null() | (part.outcomes == "rejected")).arg_true()
 
 
-def _go_on(part: Verdict, rows: pl.DataFrame, run: Callable[[pl.DataFrame], Verdict]) -> None:
+def _try_again(part: Verdict, rows: pl.DataFrame, run: Callable[[pl.DataFrame], Verdict]) -> None:
     """Try the rows that are not done, and add what became of them."""
     left = _left(part)
     if not len(left):

@@ -186,7 +186,7 @@ class Batch:
         if book is None:
             self._result = self._report(work, verdict, committed=True)
             return
-        kept = journal.steps(session, verdict.changes) if keeps and not verdict.unkept else None
+        kept = work.steps(session, verdict) if keeps and not verdict.unkept else None
         try:
             self._result = self._record(session, book, work, verdict, kept)
         except ConstraintViolated as error:

@@ -10,6 +10,7 @@ import polars as pl
 
 from crave_bulk import failures
 from crave_bulk.errors import ContractError, shown
+from crave_bulk.journal import Change, steps
 from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.images import Images
 from crave_bulk.pipeline.reasons import checkable
@@ -180,6 +181,18 @@ class Work(ABC):
         Args:
             verdict: what became of the rows.
         """
+
+    def steps(self, session: Session, verdict: Verdict) -> list[Change]:
+        """Put together what is to be taken back together.
+
+        Args:
+            session: the connection, in a transaction.
+            verdict: what became of the rows, and what was changed.
+
+        Returns:
+            The steps, in their order.
+        """
+        return steps(session, verdict.changes)
 
     def report(self, verdict: Verdict, batch_id: str, *, committed: bool) -> Report:
         """Sum up.

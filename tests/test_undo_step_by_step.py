@@ -1,0 +1,102 @@
+"""Undo takes the steps of a transaction back one by one, and what waits for rows of an earlier step comes after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+import crave_bulk as cb
+
+
+def make(db: cb.Database, *statements: str) -> None:
+    with db.session() as session:
+        for statement in statements:
+            session.execute(statement)
+
+
+def rows(db: cb.Database, table: str) -> list[Any]:
+    return db.read(table, order_by="id").rows()
+
+
+@pytest.fixture
+def seats(db: cb.Database) -> cb.Database:
+    make(
+        db,
+        "CREATE TABLE seats (id bigint PRIMARY KEY, code varchar(9) NOT NULL UNIQUE)",
+        "INSERT INTO seats VALUES (1, 'a'), (2, 'b'), (3, 'c')",
+    )
+    return db
+
+
+def exchange(db: cb.Database) -> str:
+    """Exchange two values that may not be NULL, by way of a third."""
+    with db.transaction():
+        for row, code in ((1, "free"), (2, "a"), (1, "b")):
+            report = db.upsert("seats", pl.DataFrame({"id": [row], "code": [code]}))
+    return report.batch_id
+
+
+def test_values_that_were_exchanged_are_exchanged_again_and_again(seats: cb.Database) -> None:
+    before, batch = rows(seats, "seats"), exchange(seats)
+    after = rows(seats, "seats")
+    assert after == [(1, "b"), (2, "a"), (3, "c")]
+    for wanted in (before, after, before, after):
+        batch = seats.undo(batch).batch_id
+        assert rows(seats, "seats") == wanted
+
+
+def test_a_redo_is_refused_where_the_rows_have_changed_since(seats: cb.Database) -> None:
+    undone = seats.undo(exchange(seats))
+    seats.upsert("seats", pl.DataFrame({"id": [2], "code": ["other"]}))
+    with pytest.raises(cb.UndoRefused, match="code was 'b' and is 'other'") as caught:
+        undone.undo()
+    assert caught.value.rows.select("key", "written", "found").rows() == [("2", "b", "other")]
+    assert rows(seats, "seats") == [(1, "a"), (2, "other"), (3, "c")]
+
+
+@pytest.fixture
+def chain(db: cb.Database) -> cb.Database:
+    """Make rows of two tables that point at each other in turn: b10 at a1, a2 at b10, b11 at a2."""
+    circle = [
+        "CREATE TABLE a (id bigint PRIMARY KEY, b bigint REFERENCES b (id) ON DELETE CASCADE)",
+        "CREATE TABLE b (id bigint PRIMARY KEY, a bigint REFERENCES a (id) ON DELETE CASCADE)",
+    ]
+    if "postgresql" in repr(db):
+        circle[0] = "CREATE TABLE a (id bigint PRIMARY KEY, b bigint)"
+        circle.append("ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES b (id) ON DELETE CASCADE")
+    make(
+        db,
+        *circle,
+        "INSERT INTO a VALUES (1, NULL)",
+        "INSERT INTO b VALUES (10, 1)",
+        "INSERT INTO a VALUES (2, 10)",
+        "INSERT INTO b VALUES (11, 2)",
+    )
+    return db
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_cascade_that_goes_to_and_fro_comes_back(chain: cb.Database, force: bool) -> None:
+    before = rows(chain, "a"), rows(chain, "b")
+    report = chain.delete("a", pl.DataFrame({"id": [1]}))
+    assert (rows(chain, "a"), rows(chain, "b")) == ([], [])
+    back = report.undo(force=force)
+    assert (rows(chain, "a"), rows(chain, "b")) == before
+    assert back.counts == {"input": 4, "inserted": 4}
+    again = back.undo()
+    assert (rows(chain, "a"), rows(chain, "b")) == ([], [])
+    again.undo()
+    assert (rows(chain, "a"), rows(chain, "b")) == before
+
+
+def test_what_still_is_in_the_way_is_named_or_left_out(chain: cb.Database) -> None:
+    report = chain.delete("a", pl.DataFrame({"id": [1]}))
+    chain.insert("b", pl.DataFrame({"id": [10], "a": [None]}, schema={"id": pl.Int64, "a": pl.Int64}))
+    with pytest.raises(cb.UndoRefused, match="10 of table b: id was None and is '10'"):
+        report.undo()
+    assert (rows(chain, "a"), rows(chain, "b")) == ([], [(10, None)])
+    back = report.undo(force=True)
+    assert (rows(chain, "a"), rows(chain, "b")) == ([(1, None), (2, 10)], [(10, None), (11, 2)])
+    assert back.counts == {"input": 4, "inserted": 3, "stale": 1}
