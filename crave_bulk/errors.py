@@ -75,11 +75,14 @@ class Unreadable(ContractError):
     Attributes:
         columns: the columns that hold such values.
         said: the message without what to do.
+        is_text: the value can be read as text.
     """
 
-    def __init__(self, said: str, columns: tuple[str, ...], advice: str = _IN_A_WRITE) -> None:
+    def __init__(
+        self, said: str, columns: tuple[str, ...], advice: str = _IN_A_WRITE, *, is_text: bool = True
+    ) -> None:
         super().__init__(f"{said}: {advice}")
-        self.columns, self.said = columns, said
+        self.columns, self.said, self.is_text = columns, said, is_text
 
 
 class RejectedRows(BulkError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,16 @@ VALUES: st.SearchStrategy[Any] = st.one_of(
 )
 
 
+@dataclass(frozen=True)
+class Text:
+    """Text that need not be UTF-8."""
+
+    written: bytes
+
+
+VALUES |= st.builds(Text, st.binary(min_size=1, max_size=4))
+
+
 class File:
     """A SQLite file that others write to as well."""
 
@@ -99,7 +110,10 @@ def test_any_value_in_a_column_of_any_type_comes_back_in_its_kind(
     file.run("DROP TABLE IF EXISTS t")
     file.run(f"CREATE TABLE t (id INTEGER PRIMARY KEY, v {sql_type}, note TEXT)")
     for place, value in enumerate(values):
-        file.run("INSERT INTO t VALUES (?, ?, 'old')", place, value)
+        if isinstance(value, Text):
+            file.run("INSERT INTO t VALUES (?, CAST(? AS TEXT), 'old')", place, value.written)
+        else:
+            file.run("INSERT INTO t VALUES (?, ?, 'old')", place, value)
     before = file.stored()
     with cb.connect(file.url) as db:
         for _, write in writes(db, len(values)):
@@ -114,12 +128,18 @@ def test_any_value_in_a_column_of_any_type_comes_back_in_its_kind(
 
 
 def test_the_plan_shows_what_is_there(file: File) -> None:
-    file.run("CREATE TABLE t (id INTEGER PRIMARY KEY, v, n INTEGER, at DATETIME)")
-    file.run("INSERT INTO t VALUES (1, 'ü', 2.5, 1704164645123)")
+    file.run("CREATE TABLE t (id INTEGER PRIMARY KEY, v, n INTEGER, at DATETIME, raw TEXT)")
+    file.run("INSERT INTO t VALUES (1, 'ü', 2.5, 1704164645123, CAST(x'61ff' AS TEXT))")
     with cb.connect(file.url) as db:
         plan = db.delete("t", [1], plan=True)
     found = dict(plan.changes.select("column", "old").rows())
-    assert found == {"id": "1", "v": "ü", "n": "2.5", "at": "1704164645123"}
+    assert found == {
+        "id": "1",
+        "v": "ü",
+        "n": "2.5",
+        "at": "1704164645123",
+        "raw": "a\N{REPLACEMENT CHARACTER}",
+    }
 
 
 @pytest.mark.parametrize(

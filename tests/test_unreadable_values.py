@@ -300,7 +300,8 @@ def test_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     with cb.connect(url) as db:
         for unreadable in ("error", "text"):
             with pytest.raises(
-                cb.Unreadable, match=r"column 'v' \(String\) .* id = 2: text that is not UTF-8"
+                cb.Unreadable,
+                match=r"column 'v' \(String\) .* id = 2: text that is not UTF-8: name other columns by columns=",
             ):
                 db.read("t", unreadable=unreadable)  # type: ignore[arg-type]
         assert db.read("t", columns=["id", "a"], order_by="id").rows() == [(1, "é"), (2, "x")]

@@ -195,7 +195,11 @@ _IS_TIME = (
     f"{_is('text')} AND ({{0}} IS NULL OR ({_PLAIN} AND substr({{0}}, 1, 8) IS time(substr({{0}}, 1, 8)) AND substr({{0}}, 1, 2) < '24' AND "
     f"(length({{0}}) = 8 OR (substr({{0}}, 9, 1) = '.' AND length({{0}}) > 9 AND {_DECIMALS}))))"
 )
-_TIME = "CASE WHEN length({0}) = 8 THEN {0} || '.000000' ELSE substr({0} || '000000', 1, 15) END"
+# Of a blob it would make text that is not UTF-8.
+_TIME = (
+    "CASE WHEN typeof({0}) <> 'text' THEN NULL WHEN length({0}) = 8 THEN {0} || '.000000' "
+    "ELSE substr({0} || '000000', 1, 15) END"
+)
 
 # A moment is a day, or a day and a clock and what follows it: a fraction, then a zone. Most are written in the first
 # of these shapes, which is why it is tried first: the general test takes ten times as long.
@@ -599,8 +603,17 @@ def form(column: Column) -> Form:
 def _shown(raw: pl.Expr) -> pl.Expr:
     """Write a value for people: without its letter, and text as text."""
     text = raw.str.slice(1)
-    decoded = pl.when(raw.str.starts_with("x")).then(text).str.decode("hex").cast(pl.String)
-    return pl.when(raw.str.starts_with("x")).then(decoded).otherwise(text)
+    decoded = pl.when(raw.str.starts_with("x")).then(text).str.decode("hex").map_batches(_text, pl.String)
+    return pl.coalesce(decoded, text)
+
+
+def _text(written: pl.Series) -> pl.Series:
+    """Read bytes as text; where there are others than UTF-8 has, show that."""
+    try:
+        return written.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        shown = [None if value is None else value.decode(errors="replace") for value in written]
+        return pl.Series(written.name, shown, pl.String)
 
 
 def _held(kind: SqlType) -> tuple[str, pl.DataType] | None:

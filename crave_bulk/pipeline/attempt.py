@@ -575,7 +575,8 @@ class Attempt:
         """Go on without the rows as they were, which cannot be read into a frame."""
         if self.turn.must:
             raise error
-        self.verdict.unkept, self.images = str(error), None
+        self.verdict.keep_nothing(error)
+        self.images = None
 
     def _expect(self, before: pl.DataFrame | None, final: pl.DataFrame, settled: Settled) -> Expected | None:
         """Work out what stands there after the merge, where nothing but the merge can have a say in it."""

@@ -227,7 +227,7 @@ def _before(turn: Turn, statement: Statement, images: Images, verdict: Verdict) 
     except ContractError as error:
         if turn.must:
             raise
-        verdict.unkept = str(error)
+        verdict.keep_nothing(error)
         return None
 
 

@@ -143,8 +143,9 @@ def rows(session: Session, wire: Wire, selection: Selection, unreadable: OnUnrea
                 lambda name, text: _key_of(session, wire, selection, name, text),
             )
         except Unreadable as error:
-            if unreadable == "error" or not set(error.columns) - as_text:
-                raise Unreadable(error.said, error.columns, _ADVICE) from error
+            if unreadable == "error" or not error.is_text or not set(error.columns) - as_text:
+                advice = _ADVICE if error.is_text else _OTHERS
+                raise Unreadable(error.said, error.columns, advice) from error
             as_text |= set(error.columns)
         except DatabaseError as error:
             if error.sqlstate == _NOT_UTF_8 and not session.in_transaction:  # which has ended

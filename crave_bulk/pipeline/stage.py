@@ -134,7 +134,7 @@ class Wire:
             key = [(n, places[n]) for n in self.contract.key if n in places]
             at = error.column - len(numbers)
             why = "text that is not UTF-8"
-            raise self.refusal(names[at : at + 1], key, why) from error
+            raise self.refusal(names[at : at + 1], key, why, is_text=False) from error
         fetched.columns = [*numbers, *self.shorts(names), *last]
         return self.readable(fetched, names).cast(dict.fromkeys(numbers, pl.Int64))
 
@@ -165,13 +165,16 @@ class Wire:
         bad = [names[place], *(names[other] for other in others.sort() if other != place)]
         return self.refusal(bad, zip(self.contract.key, key, strict=True), why)
 
-    def refusal(self, names: Sequence[str], key: Iterable[tuple[str, Any]], why: str) -> Unreadable:
+    def refusal(
+        self, names: Sequence[str], key: Iterable[tuple[str, Any]], why: str, *, is_text: bool = True
+    ) -> Unreadable:
         """Build the error for values of some columns, of which the first is named with its row.
 
         Args:
             names: the columns.
             key: the key of the row, column by column, as far as it is known.
             why: the value, or what is wrong with it.
+            is_text: the value can be read as text.
 
         Returns:
             The error.
@@ -182,6 +185,7 @@ class Wire:
             f"table {self.contract.name} holds a value that {column} of a frame cannot"
             f"{f', in the row with {row}' if row else ''}: {why}",
             tuple(names),
+            is_text=is_text,
         )
 
     def from_wire(self, fetched: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:

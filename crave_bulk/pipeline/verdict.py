@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from crave_bulk import failures
+from crave_bulk.errors import ContractError, Unreadable
 from crave_bulk.journal import Change
 from crave_bulk.report import OUTCOME
 
@@ -63,6 +64,14 @@ class Verdict:
         """Say something once, if there is anything to say."""
         if text and text not in self.notes:
             self.notes.append(text)
+
+    def keep_nothing(self, error: ContractError) -> None:
+        """Say why the rows cannot be kept as they were; they are written all the same.
+
+        Args:
+            error: what reading them has met.
+        """
+        self.unkept = error.said if isinstance(error, Unreadable) else str(error)
 
     def knows(self, keys: pl.DataFrame) -> None:
         """Note the keys that rows have, where the frame does not say them.

@@ -9,7 +9,7 @@ import polars as pl
 
 from crave_bulk.backends.base import Backend
 from crave_bulk.backends.codec import Codec, Form, same
-from crave_bulk.errors import ContractError
+from crave_bulk.errors import ContractError, Unreadable
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.session import Session
 from crave_bulk.sql import chain, quote
@@ -146,9 +146,15 @@ class Whole(Wire):
             ContractError: a key holds what no frame can.
         """
         names = self.contract.column_names
-        found = self.fetch(
-            session, query(self), names, numbers=[*numbers, *self.numbers], parameters=parameters
-        )
+        try:
+            found = self.fetch(
+                session, query(self), names, numbers=[*numbers, *self.numbers], parameters=parameters
+            )
+        except Unreadable as error:  # text that is not UTF-8
+            rawer = self.rawer(error.columns)
+            if rawer is self:
+                raise
+            return rawer.rows(session, query, numbers, parameters)
         self._refuse_nan(found)
         if not self.numbers:
             return self, found
