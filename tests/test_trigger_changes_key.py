@@ -85,6 +85,24 @@ def test_another_unique_value_is_still_told_apart(upper: cb.Database) -> None:
     assert report.keys["code"].to_list() == ["GHI"]
 
 
+def test_a_row_is_not_in_its_own_way(upper: cb.Database) -> None:
+    rows = frame(code=["abc", "def"], v=[1, 2], name=["x", "y"])
+    upper.upsert("k", rows)
+    assert upper.upsert("k", rows).counts == {"input": 2, "unchanged": 2}
+    rows = frame(code=["abc", "new", "ghi", "def", "DEF"], v=[5, 6, 7, 8, 9], name=["x", "x", "z", "y", "y"])
+    report = upper.upsert("k", rows, on_reject="keep")
+    assert outcomes(report) == ["updated", "rejected", "inserted", "duplicate", "updated"]
+    assert report.failures.select("row", "stage", "column", "value").rows() == [(1, "unique", "name", "x")]
+    assert "its code is ABC" in report.failures["message"].item()
+    there = upper.read("k", order_by="code").rows()
+    assert there == [("ABC", 5, "x"), ("DEF", 9, "y"), ("GHI", 7, "z")]
+    report.undo()
+    assert upper.read("k", order_by="code").rows() == [("ABC", 1, "x"), ("DEF", 2, "y")]
+    handed_on = frame(code=["abc", "def"], v=[1, 2], name=["y", "z"])
+    assert upper.sync("k", handed_on).counts == {"input": 2, "updated": 2}
+    assert upper.read("k", order_by="code").rows() == [("ABC", 1, "y"), ("DEF", 2, "z")]
+
+
 def test_keys_that_a_trigger_counts_itself(server_db: cb.Database) -> None:
     make(
         server_db,

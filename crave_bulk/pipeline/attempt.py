@@ -69,6 +69,18 @@ class _Again(Exception):
         self.refused, self.without, self.tried = refused, without, tried
 
 
+class _Rekeyed(Exception):
+    """The rows are to be applied anew, some of them under the keys that a trigger gives them.
+
+    Attributes:
+        keys: ``_row`` and the short columns of those keys.
+    """
+
+    def __init__(self, keys: pl.DataFrame) -> None:
+        super().__init__("a trigger gives rows the keys of others")
+        self.keys = keys
+
+
 class _OneByOne(Exception):
     """Some rows are to be applied one after the other, when the others are written.
 
@@ -332,6 +344,9 @@ class Attempt:
                 self._stand_apart(rows, apart.rows)
                 parts = [list(set(rows["_row"]) - apart.rows), *rounds]
                 return [rows.filter(pl.col("_row").is_in(part)) for part in parts]
+            except _Rekeyed as others:
+                rows = with_keys(rows, others.keys, self.key)
+                self._note_keys(others.keys)
             except _Again as again:
                 self._rekeyed, self._renamed, self.verdict.rekeyed = noted
                 self._passes += 1
@@ -367,6 +382,7 @@ class Attempt:
         candidates = self._candidates(compared)
         self._views = [self._rows, rows, states, candidates]
         settled = self._check(candidates)
+        self._follow_triggers(candidates, settled)
         self._refuse(refused, settled)
         self._stand_without(rows, refused)
         before = self._before(candidates)
@@ -525,6 +541,16 @@ class Attempt:
         return points.join(known, on=columns, how="semi")
 
     # -- images --
+
+    def _follow_triggers(self, candidates: pl.DataFrame, settled: Settled) -> None:
+        """Begin anew where what stands in the way of a row is what a trigger makes the row itself."""
+        held = [row for row, (_, _, ours) in settled.refused.items() if not ours]
+        if self.job.kind != "merge" or self.job.on or not held:
+            return
+        brought = set(held) - set(self.made)
+        keys = self.writer.led_onto(candidates.filter(pl.col("_row").is_in(list(brought))))
+        if keys.height:
+            raise _Rekeyed(keys)
 
     def _moved(self, rows: pl.DataFrame, errors: dict[int, DatabaseError]) -> list[pl.DataFrame]:
         """Note which keys a trigger has changed, and give the rows that it has moved onto others, to be applied again."""

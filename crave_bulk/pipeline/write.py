@@ -297,6 +297,27 @@ class Writer:
                 raise
             return None
 
+    def led_onto(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Find the keys that a trigger would give to new rows, where they exist already; nothing is written.
+
+        Args:
+            rows: of the staged rows ``_row``, ``mask`` and the short columns.
+
+        Returns:
+            ``_row`` and the short columns of the key, of each row that would get such a key.
+        """
+        names = self.wire.shorts(self.wire.contract.key)
+        found = [rows.select("_row", *names).clear()]
+        for row in rows.iter_slices(1) if self.triggered else ():
+            key = (
+                self._key_of(self.spelling.equal("s._row", str(row["_row"][0])))
+                if self._is_new(row)
+                else None
+            )
+            if key is not None and key.height and not key.equals(row.select(names)):
+                found.append(row.select("_row").hstack(key))
+        return pl.concat(found)
+
     def _touched(self) -> str:
         """Choose a column that may be set."""
         column = self.wire.contract.column
