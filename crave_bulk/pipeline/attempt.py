@@ -245,7 +245,13 @@ class Attempt:
             return resolve.made_keys(self.session, self.wire, rows)
         self.staging.put(rows)
         rows, errors = resolve.drawn_keys(self.session, self.wire, rows, self.job.columns.insert)
+        lagging = reasons.about_key(self.session, self.wire, errors)
+        errors = {row: error for row, error in errors.items() if row not in lagging}
         refused.failures.append(reasons.refusals(self.session, self.wire, self.job.frame, errors))
+        if lagging:
+            unknown = rows.filter(pl.col("_row").is_in(lagging))
+            keys = unknown.select("_row").hstack(self.wire.decode(unknown, self.wire.contract.key))
+            refused.failures.append(reasons.lagging_failures(self.wire, keys))
         return rows
 
     def _own_keys(self, rows: pl.DataFrame, refused: Refused) -> pl.DataFrame:

@@ -135,7 +135,7 @@ def lagging_failures(wire: Wire, keys: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         wire: the table.
-        keys: ``_row`` and the keys that were made.
+        keys: ``_row`` and the keys that were made; null where the database does not say them.
 
     Returns:
         A frame of failures.
@@ -149,7 +149,8 @@ def lagging_failures(wire: Wire, keys: pl.DataFrame) -> pl.DataFrame:
             ", as its sequence lags behind values that were given: set it, and run the call again: "
             + "; ".join(given)
         )
-    values = value_text(keys, key, range(keys.height))
+    known = keys.select(pl.all_horizontal(pl.col(key).is_not_null())).to_series()
+    values = value_text(keys, key, range(keys.height)).zip_with(known, pl.Series([None], dtype=pl.String))
     return failures.failures("unique", "key", names, keys["_row"], values, message)
 
 
@@ -289,6 +290,23 @@ def refusals(
         stage = STAGES.get(error.sqlstate, "database")
         found.append(failures.failures(stage, rule, ", ".join(columns), pl.Series([row]), values, error.said))
     return failures.gather(found)
+
+
+def about_key(session: Session, wire: Wire, errors: Mapping[int, DatabaseError]) -> list[int]:
+    """Select the rows that the database refused as another has their key.
+
+    Args:
+        session: the connection.
+        wire: the table.
+        errors: row → what the database said.
+
+    Returns:
+        The numbers of the rows.
+    """
+    taken = {row: error.constraint or "" for row, error in errors.items() if error.sqlstate == "23505"}
+    about = _constraints(session, wire) if taken else {}
+    key = set(wire.contract.key)
+    return [row for row, constraint in taken.items() if set(about.get(constraint, ((),))[0]) == key]
 
 
 def changed(wire: Wire, frame: pl.DataFrame, name: str, rows: pl.Series) -> pl.DataFrame:

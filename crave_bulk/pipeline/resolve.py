@@ -148,7 +148,8 @@ def drawn_keys(
         return made[0]
 
     wanted = without["_row"].sort().to_list()
-    found = pl.concat(bisect(session, wanted, draw, errors.__setitem__)) if wanted else without.select(short)
+    none = without.select(wire.shorts(key)).clear()
+    found = pl.concat([none, *bisect(session, wanted, draw, errors.__setitem__)])
     wanted = [row for row in wanted if row not in errors]
     while found.height < len(
         wanted
