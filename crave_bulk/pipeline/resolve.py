@@ -132,7 +132,6 @@ def drawn_keys(
         PermissionRefused: the rows can be inserted, but come to no key.
     """
     key = wire.contract.key
-    short = wire.short[next(name for name in key if wire.contract.column(name).insert_only)]
     group = "group" if "group" in rows.columns else "_row"
     without = rows.filter(pl.any_horizontal(pl.col(wire.shorts(key)).is_null())).unique(
         group, maintain_order=True
