@@ -183,8 +183,14 @@ class Session:
             frame: the rows.
 
         Raises:
+            ContractError: a table of the database cannot be so wide.
             BulkError: the database refused it.
         """
+        if frame.width > self.backend.widest:
+            raise ContractError(
+                f"{frame.width:,} columns are to be staged, and a table of {self.backend.name} has at most "
+                f"{self.backend.widest:,}, some of which crave_bulk needs itself: split the table into two of one key; nothing was written"
+            )
         try:
             with self._cursor(f"-- ingest {frame.height} rows into {name}") as cursor:
                 cursor.adbc_ingest(name, frame, mode="create", temporary=True)

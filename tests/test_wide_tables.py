@@ -93,3 +93,18 @@ def test_the_cost_grows_with_the_columns_and_not_with_their_square(db: cb.Databa
         return min(took)
 
     assert seconds("wide", width) < 1.25 * (width / few) * seconds("narrow", few)
+
+
+@pytest.mark.thorough
+def test_a_table_that_leaves_no_room_is_named(db: cb.Database) -> None:
+    width = {"sqlite": 2_000, "postgresql": 1_600}[db.backend.name]
+    others = ", ".join(f"c{i} boolean" for i in range(1, width))
+    with db.session() as session:
+        session.execute(f"CREATE TABLE wide (id integer PRIMARY KEY, {others})")
+    frame = pl.DataFrame({"id": [1], **{f"c{i}": [True] for i in range(1, width)}})
+    for write in (db.insert, db.upsert, db.sync):
+        with pytest.raises(
+            cb.ContractError,
+            match=r"columns are to be staged, and a table of .* has at most .*: split the table",
+        ):
+            write("wide", frame)

@@ -146,6 +146,7 @@ class Backend(ABC):
     lock_rows: str = ""  # ends a query, {} being the key: keeps other writers from its rows until the commit
     counts_on: bool = False  # a number that is made is above all that are there, not the next of a sequence
     orderly: tuple[str, str] = ("SELECT 1", "SELECT 1")  # has rows written as they come; and as usual again
+    widest: int  # how many columns a table can have
     remote: bool  # a connection can be lost on the way, and had again
     stops: bool  # a statement that runs can be stopped from another thread
     aborts: bool  # a statement that fails ends the transaction, back to the last savepoint

@@ -176,6 +176,7 @@ class Postgres(Backend):
     # target of up to some 8,000 pages rather than look up a few keys. And it knows nothing of a table that
     # was empty when it was last looked at: a MERGE of 200,000 rows into such a one became a nested loop of
     # sequential scans over what it had just inserted (436 s).
+    widest = 1_600
     avoid_scans = "SET LOCAL enable_seqscan = off"
     # IF NOT EXISTS looks first and creates then: two at once both find nothing (23505 in pg_type).
     creating = f"DO $$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock({_CREATING}); END $$"

@@ -93,6 +93,7 @@ class SQLite(Backend):
     patience = Patience("PRAGMA busy_timeout = {}", 10)
     aborts = False
     counts_on = True
+    widest = 2_000
     updated = ""  # it does not know the alias, nor any table but the target
     series = "(WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT i FROM n)"
     # The write lock is taken at once: what a batch reads first is still true when it writes.
