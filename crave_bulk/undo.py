@@ -340,13 +340,23 @@ class UndoWork(Work):
         A new row may hold the unique value of a row that is put back, and another may refer to it until it is.
         """
         self._alternate(turn, step)
-        loose = _loose(step.wire)
-        if loose and len(_left(step.gone)) and len(_left(step.restored)):
-            # A new row holds the unique value of a row that points at it: that one comes back without the value first.
-            rows = _with_nulls(step.back[_left(step.restored)], loose)
-            halfway = self._run(turn, _back_job(step.wire, rows, step.stored), verdict_of(rows))
-            step.restored.changes += halfway.changes
-            self._alternate(turn, step)
+        loose, some = _loose(step.wire), _left(step.restored)
+        # A new row may hold the unique value of a row that points at it: that one comes back without the value first.
+        while loose and len(_left(step.gone)) and len(some):
+            before = step.gone.copy(), step.restored.copy()
+            try:
+                with turn.session.atomic():
+                    rows = _with_nulls(step.back[some], loose)
+                    halfway = self._run(turn, _back_job(step.wire, rows, step.stored), verdict_of(rows))
+                    step.restored.changes += halfway.changes
+                    self._alternate(turn, step)
+                    stuck = some.is_in(_left(step.restored).implode())
+                    if stuck.any():
+                        raise _TooEarly
+            except _TooEarly:
+                (step.gone, step.restored), some = before, some.filter(~stuck)
+            else:
+                break
 
     def _alternate(self, turn: Turn, step: _Step) -> None:
         """Delete new rows and put the others back in turn, until nothing moves any more."""
@@ -368,10 +378,29 @@ class UndoWork(Work):
                 if loose and "unique" in failures.gather(verdict.failures)["stage"]:
                     raise _TooEarly
         except _TooEarly:
-            let_go = self._run(turn, _loosening_job(wire, rows, loose), verdict_of(rows))
-            verdict = self._run(turn, job, verdict_of(rows))
-            verdict.changes = let_go.changes + verdict.changes
+            verdict = self._let_go_first(turn, wire, rows, stored)
         _note_others(turn.session, verdict, rows, wire)
+        return verdict
+
+    def _let_go_first(self, turn: Turn, wire: Whole, rows: pl.DataFrame, stored: Stored) -> Verdict:
+        """Put rows back of which all let go of their unique values first; those that are refused keep theirs."""
+        verdict, left = verdict_of(rows), pl.int_range(rows.height, eager=True)
+        while len(left):
+            some, job = rows[left], _back_job(wire, rows[left], stored)
+            try:
+                with turn.session.atomic():
+                    let_go = self._run(turn, _loosening_job(wire, some, _loose(wire)), verdict_of(some))
+                    found = self._run(turn, job, verdict_of(some))
+                    if found.failures:
+                        raise _TooEarly
+            except _TooEarly:
+                lines = failures.gather(found.failures)
+                verdict.reject(lines.with_columns(row=left.gather(lines["row"])))
+                left = left.filter(found.outcomes != "rejected")
+            else:
+                verdict.outcomes = verdict.outcomes.scatter(left, found.outcomes)
+                verdict.changes, verdict.notes = let_go.changes + found.changes, found.notes
+                break
         return verdict
 
     def _run(self, turn: Turn, job: Job, verdict: Verdict) -> Verdict:

@@ -100,3 +100,44 @@ def test_what_still_is_in_the_way_is_named_or_left_out(chain: cb.Database) -> No
     back = report.undo(force=True)
     assert (rows(chain, "a"), rows(chain, "b")) == ([(1, None), (2, 10)], [(10, None), (11, 2)])
     assert back.counts == {"input": 4, "inserted": 3, "stale": 1}
+
+
+def test_force_leaves_alone_what_lets_go_of_its_value_in_vain(db: cb.Database) -> None:
+    make(
+        db,
+        "CREATE TABLE t (id bigint PRIMARY KEY, u varchar(5) UNIQUE)",
+        "INSERT INTO t VALUES (1, 'a'), (2, 'b'), (4, 'd')",
+    )
+    report = db.upsert("t", pl.DataFrame({"id": [2, 1, 4], "u": ["c", "b", "e"]}))
+    make(db, "INSERT INTO t VALUES (3, 'a')")
+    with pytest.raises(cb.UndoRefused, match="u = 'a': another row holds this u: its id is 3"):
+        report.undo()
+    back = report.undo(force=True)
+    assert back.counts == {"input": 3, "updated": 1, "rejected": 2}
+    assert back.notes == ()
+    assert rows(db, "t") == [(1, "b"), (2, "c"), (3, "a"), (4, "d")]
+
+
+def test_force_leaves_no_row_that_came_back_by_half(db: cb.Database) -> None:
+    make(
+        db,
+        "CREATE TABLE n (id bigint PRIMARY KEY, code varchar(5) UNIQUE, p bigint REFERENCES n (id), q varchar(5) UNIQUE)",
+        "INSERT INTO n VALUES (1, 'c', NULL, 'x'), (2, NULL, NULL, 'y')",
+    )
+    new = pl.DataFrame(
+        {"id": [1, 4, 2], "code": [None, "c", None], "p": [4, None, None], "q": ["z", "w", "v"]}
+    )
+    report = db.upsert("n", new)
+    make(db, "INSERT INTO n VALUES (9, NULL, NULL, 'x')")
+    after = rows(db, "n")
+    with pytest.raises(cb.UndoRefused, match="cannot be put back"):
+        report.undo()
+    assert rows(db, "n") == after
+    back = report.undo(force=True)
+    assert back.counts == {"input": 3, "updated": 1, "rejected": 2}
+    assert rows(db, "n") == [
+        (1, None, 4, "z"),
+        (2, None, None, "y"),
+        (4, "c", None, "w"),
+        (9, None, None, "x"),
+    ]

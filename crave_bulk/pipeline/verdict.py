@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -49,6 +49,20 @@ class Verdict:
             The verdict.
         """
         return cls(pl.repeat(None, rows, dtype=OUTCOME, eager=True))
+
+    def copy(self) -> Verdict:
+        """Give what is known now, whatever is found out later.
+
+        Returns:
+            The same.
+        """
+        return replace(
+            self,
+            outcomes=self.outcomes.clone(),
+            failures=list(self.failures),
+            changes=list(self.changes),
+            notes=list(self.notes),
+        )
 
     def set(self, rows: pl.Series, outcome: str) -> None:
         """Give rows their outcome.
