@@ -187,7 +187,8 @@ class Connections:
             try:
                 return pool.connect(), pool
             except PoolTimeout as error:
-                if isinstance(pool, QueuePool) and len(self._rivals(None)) >= pool.checkedout():
+                own = len(self._rivals(None))  # none where the last one was given back just now
+                if own and isinstance(pool, QueuePool) and own >= pool.checkedout():
                     raise held_by_thread(self.backend.label, "") from error
                 if time.monotonic() > deadline:
                     raise DatabaseBusy(

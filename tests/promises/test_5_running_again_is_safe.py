@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 import pytest
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 import crave_bulk as cb
 from crave_bulk.examples import Foods
@@ -43,6 +44,23 @@ def test_threads_share_a_database_in_memory() -> None:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda i: db.upsert(Foods, foods(10, f"t{i}")), range(16)))
         assert db.read(Foods).height == 10
+
+
+def test_a_connection_that_is_given_back_when_the_wait_ends_is_had_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with cb.connect() as db:
+        db.create(Foods)
+        connect, late = db._pool.connect, [PoolTimeout()]
+
+        def just_too_late() -> object:
+            if late:
+                raise late.pop()
+            return connect()
+
+        monkeypatch.setattr(db._pool, "connect", just_too_late)
+        assert db.upsert(Foods, foods(10, "a")).committed
+        assert not late
 
 
 def test_a_key_taken_between_check_and_merge_is_settled_by_the_second_attempt(server_db: cb.Database) -> None:
