@@ -339,3 +339,39 @@ def test_rows_of_one_made_key_stand_for_themselves_when_the_last_is_refused(db: 
     report = db.upsert("m", rows, on="email", on_reject="keep")
     assert outcomes(report) == ["duplicate", "inserted", "rejected", "inserted"]
     assert db.read("m", columns=["email", "amount"], order_by="email").rows() == [("x", 2), ("y", 3)]
+
+
+class Pairs(cb.Table):
+    """Rows that may point at each other in a circle."""
+
+    k: str = cb.field(key=True)
+    d: int | None = cb.field(unique=True)
+    r: str | None = cb.field(references="pairs.k")
+    s: str | None = cb.field(references="pairs.k", merge="max")
+
+    class Config:
+        name = "pairs"
+
+
+def test_a_row_without_a_parent_anywhere_takes_no_circle_along(db: cb.Database) -> None:
+    rows = [
+        ("a", 1, "b", "b"),
+        ("b", 1, None, "z"),
+        ("b", 4, "b", "a"),
+        ("b", None, "z", "a"),
+        ("a", None, None, "b"),
+    ]
+    chosen = {
+        (0, 1, 2): ["inserted", "rejected", "inserted"],
+        (0, 1, 2, 3): ["inserted", "rejected", "inserted", "rejected"],
+        (0, 1, 2, 4): ["duplicate", "rejected", "inserted", "inserted"],
+        (0, 1, 2, 3, 4): ["duplicate", "rejected", "inserted", "rejected", "inserted"],
+    }
+    db.create(Pairs)
+    for numbers, expected in chosen.items():
+        given = pl.DataFrame([rows[number] for number in numbers], schema=["k", "d", "r", "s"], orient="row")
+        report = db.upsert(Pairs, given, on_reject="keep")
+        assert outcomes(report) == expected
+        last = ("a", 1, "b", "b") if numbers[-1] != 4 else ("a", None, None, "b")
+        assert db.read(Pairs, order_by="k").rows() == [last, ("b", 4, "b", "a")]
+        report.undo()

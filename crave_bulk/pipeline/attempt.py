@@ -390,7 +390,7 @@ class Attempt:
         settled = self._check(candidates)
         self._follow_triggers(candidates, settled)
         self._refuse(refused, settled)
-        self._stand_without(rows, refused)
+        self._stand_without(rows, refused, self._hopeless(candidates, settled))
         before = self._before(candidates)
         final = self._final(candidates, settled)
         expected = self._expect(before, final, settled)
@@ -433,7 +433,17 @@ class Attempt:
             self.verdict.reject(found.filter(pl.col("row").is_in(list(rows))))
         self.verdict.set(pl.Series(sorted(refused.ignored & set(rows)), dtype=pl.Int64), "ignored")
 
-    def _stand_without(self, rows: pl.DataFrame, refused: Refused) -> None:
+    def _hopeless(self, candidates: pl.DataFrame, settled: Settled) -> set[int]:
+        """Select the rows that are refused whatever becomes of others: their own parent is nowhere."""
+        if not settled.hopeless or self.job.ignores:
+            return set()
+        if (
+            self.repeats and self._states_decide
+        ):  # a later row of a key may have its pointer from the one before
+            candidates = candidates.filter(pl.struct(self.key).is_first_distinct())
+        return settled.hopeless & set(candidates["_row"])
+
+    def _stand_without(self, rows: pl.DataFrame, refused: Refused, hopeless: set[int]) -> None:
         """Begin anew where a row was judged by what a refused row had to do with it."""
         gone = refused.rows
         if not gone:
@@ -445,7 +455,7 @@ class Attempt:
         later, combined = self._combined_with(rows, gone)
         unsure |= later if self._states_decide else later & refused.impossible
         if unsure or combined:
-            self._begin_anew(refused, unsure)
+            self._begin_anew(refused, unsure, hopeless)
 
     @property
     def _states_decide(self) -> bool:
@@ -469,10 +479,10 @@ class Attempt:
         met = rows.select("_row", *self.key).join(first, on=self.key, how="inner")
         return set(met.filter(pl.col("_row") > pl.col("since"))["_row"]), set(met["_row"]) - set(gone)
 
-    def _begin_anew(self, refused: Refused, unsure: set[int]) -> None:
+    def _begin_anew(self, refused: Refused, unsure: set[int], hopeless: set[int]) -> None:
         gone = refused.rows
         if unsure:
-            unsure = unsure | self._meeting().after(unsure)
+            unsure = (unsure | self._meeting().after(unsure)) - hopeless
         if self._passes > _PASSES and unsure:
             raise _OneByOne(unsure)
         raise _Again(refused, gone - unsure or {min(gone)})

@@ -86,7 +86,8 @@ class Checks:
         """
         self.holders = {unique: self._holders(unique, first) for unique in self._uniques()}
         self.parents = {reference: self._parents(reference, candidates) for reference in self._references()}
-        orphans: dict[Reference, set[int]] = {reference: set() for reference in self.parents}
+        orphans = self._orphans(candidates)
+        hopeless: set[int] = set().union(*orphans.values())
         while True:
             lost: set[int] = set().union(*orphans.values())
             rows = without(candidates, lost)
@@ -106,6 +107,7 @@ class Checks:
             sure = _sure(set().union(*late.values()) - settled.gone, meeting)
             if not self._add(orphans, {reference: found & sure for reference, found in late.items()}):
                 break
+        settled.hopeless = hopeless
         # A row that is ignored is not asked for its parent.
         ignored = set(settled.ignored)
         settled.orphans = {

@@ -33,6 +33,7 @@ class Settled:
             holds the value, and whether that is an earlier row of the batch.
         ignored: rows whose key was taken, where that is no error; `passed` says by whom.
         orphans: reference → rows whose parent does not exist.
+        hopeless: those of them whose parent is no row of the batch either, whatever becomes of that.
         lacking: reference of a list → ``_row`` and ``item``, the elements whose parent does not exist.
         depended: reference of another table, as from there → rows that cannot go while it points at them.
         waves: input row → the wave in which it must be written, where that is not the first: a value
@@ -42,6 +43,7 @@ class Settled:
     refused: dict[int, tuple[tuple[str, ...], Value, bool]] = field(default_factory=dict)
     ignored: list[int] = field(default_factory=list)
     orphans: dict[Reference, set[int]] = field(default_factory=dict)
+    hopeless: set[int] = field(default_factory=set)
     depended: dict[Reference, set[int]] = field(default_factory=dict)
     waves: dict[int, int] = field(default_factory=dict)
     passed: dict[int, tuple[tuple[str, ...], Value]] = field(default_factory=dict)
