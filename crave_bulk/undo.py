@@ -340,15 +340,14 @@ class UndoWork(Work):
         A new row may hold the unique value of a row that is put back, and another may refer to it until it is.
         """
         self._alternate(turn, step)
-        loose, some = _loose(step.wire), _left(step.restored)
+        some = _left(step.restored)
         # A new row may hold the unique value of a row that points at it: that one comes back without the value first.
-        while loose and len(_left(step.gone)) and len(some):
+        while step.wire.contract.unique and len(_left(step.gone)) and len(some):
             before = step.gone.copy(), step.restored.copy()
             try:
                 with turn.session.atomic():
-                    rows = _with_nulls(step.back[some], loose)
-                    halfway = self._run(turn, _back_job(step.wire, rows, step.stored), verdict_of(rows))
-                    step.restored.changes += halfway.changes
+                    for job in _halfway_jobs(step.wire, step.back[some], step.stored):
+                        step.restored.changes += self._run(turn, job, verdict_of(job.frame)).changes
                     self._alternate(turn, step)
                     stuck = some.is_in(_left(step.restored).implode())
                     if stuck.any():
@@ -585,6 +584,19 @@ def _back_job(wire: Whole, rows: pl.DataFrame, stored: Stored) -> Job:
     # Also with a table that inherits: an update reaches its rows, an insert would add others.
     kind: Kind = "update" if there == rows.height else "merge"
     return Job(wire, kind, Columns(names, changed, changed), {}, rows, restores=True)
+
+
+def _halfway_jobs(wire: Whole, rows: pl.DataFrame, stored: Stored) -> Iterator[Job]:
+    """Make the jobs that put rows back without their unique values: NULL where that may be, else what is there now."""
+    contract, loose = wire.contract, _loose(wire)
+    rows = _with_nulls(rows, loose)
+    tight = {name for key in contract.unique for name in key} - set(loose)
+    names = [n for n in contract.column_names if n in {*stored.changed, *loose} - tight]
+    names = [n for n in names if not contract.column(n).identity_always]
+    there = rows.join(stored.after, on=contract.key, how="semi", maintain_order="left")
+    if names:
+        yield Job(wire, "update", Columns([*contract.key, *names], names, names), {}, there)
+    yield _back_job(wire, rows.join(stored.after, on=contract.key, how="anti", maintain_order="left"), stored)
 
 
 def _loose(wire: Whole) -> list[str]:

@@ -141,3 +141,21 @@ def test_force_leaves_no_row_that_came_back_by_half(db: cb.Database) -> None:
         (4, "c", None, "w"),
         (9, None, None, "x"),
     ]
+
+
+@pytest.mark.parametrize("verb", ["upsert", "sync"])
+@pytest.mark.parametrize("null", ["", "NOT NULL"])
+def test_a_value_comes_back_from_a_new_row_that_is_pointed_at(db: cb.Database, verb: str, null: str) -> None:
+    make(
+        db,
+        f"CREATE TABLE u (id bigint PRIMARY KEY, c varchar(5) {null} UNIQUE, boss bigint REFERENCES u (id), v bigint)",
+        "INSERT INTO u VALUES (1, 'a', NULL, 7), (2, 'b', 1, 8)",
+    )
+    before = rows(db, "u")
+    new = pl.DataFrame({"id": [1, 9, 2], "c": ["c", "a", "d"], "boss": [9, 1, 9]})
+    batch = getattr(db, verb)("u", new)
+    after = rows(db, "u")
+    assert after == [(1, "c", 9, 7), (2, "d", 9, 8), (9, "a", 1, None)]
+    for wanted in (before, after, before, after):
+        batch = batch.undo()
+        assert rows(db, "u") == wanted
