@@ -29,6 +29,7 @@ from crave_bulk.errors import (
 )
 from crave_bulk.ledger import Ledger, number
 from crave_bulk.retry import again
+from crave_bulk.scalar import is_utf8
 from crave_bulk.scopes import Scope, entered, innermost
 from crave_bulk.session import Listener, Session
 from crave_bulk.table import Contract, Table, TableName, contract_of
@@ -243,6 +244,8 @@ class Connections:
             ...     db.read(Foods).height
             0
         """
+        if turn is not None and not (isinstance(turn, str) and is_utf8(turn)):
+            raise ContractError(f"turn={shown(turn)} is not text")
         with self._transaction(turn, lambda error: isinstance(error, ConnectionFailed)):
             yield
 

@@ -14,6 +14,7 @@ from crave_bulk.errors import (
     shown,
 )
 from crave_bulk.report import Report
+from crave_bulk.scalar import is_utf8
 
 if TYPE_CHECKING:
     from crave_bulk.connections import Connections
@@ -59,7 +60,7 @@ class Operation:
             raise ContractError(
                 f"options={shown(self.options)} are no keyword arguments of the verb: write {{'on_reject': 'keep'}}"
             )
-        if not isinstance(self.name, str):
+        if not (isinstance(self.name, str) and is_utf8(self.name)):
             raise ContractError(f"name={shown(self.name)} is not text")
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -154,12 +154,24 @@ def _only(kind: Any, value: Any) -> Any:
 
 def _text(value: Any) -> str:
     text = str.__str__(_only(str, value))  # of an enum the value, not its name
-    if not _is_utf8(text):
+    if not is_utf8(text):
         raise ValueError("it holds half of a surrogate pair, which is no character")
     return text
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Tell whether a text can be written as UTF-8, which half of a surrogate pair cannot.
+
+    Args:
+        text: any text.
+
+    Returns:
+        Whether it can.
+
+    Example:
+        >>> is_utf8("é"), is_utf8(chr(0xD800))
+        (True, False)
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -313,3 +325,25 @@ _READERS: dict[type[pl.DataType], Callable[[Any, Any], Any]] = {
     pl.Duration: _duration,
     pl.Struct: _struct,
 }
+
+
+def as_utf8(written: pl.Series, otherwise: Literal["null", "replace"] = "null") -> pl.Series:
+    r"""Read bytes as UTF-8; a cast fails as a whole if a value is none (polars 2.1).
+
+    Args:
+        written: bytes.
+        otherwise: a value that is not UTF-8 becomes null, or is shown with replacement characters.
+
+    Returns:
+        As many texts.
+
+    Example:
+        >>> as_utf8(pl.Series([b"a", b"\xff", None])).to_list()
+        ['a', None, None]
+    """
+    try:
+        return written.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        texts = [None if value is None else value.decode(errors="replace") for value in written]
+        read = pl.Series(written.name, texts, pl.String)
+        return read if otherwise == "replace" else read.set(read.cast(pl.Binary) != written, None)

@@ -522,6 +522,10 @@ def _column(where: str, name: str, column: Any, coerce: bool) -> Column:
     if column.dtype is None:
         raise ContractError(f"{where}: column {name!r} has no type: annotate it, as in `{name}: str`")
     dtype = column.dtype.type
+    try:
+        pl.Series([], dtype=dtype)
+    except pl.exceptions.PolarsError as error:  # such as a time zone that there is not
+        raise ContractError(f"{where}: column {name!r} is {dtype}: {str(error).splitlines()[0]}") from error
     return Column(
         name=name,
         dtype=dtype() if isinstance(dtype, type) else dtype,
@@ -785,6 +789,10 @@ def _check_default(where: str, column: Column, schema: pa.DataFrameSchema) -> No
             json.loads(default)
         except ValueError as error:
             raise ContractError(f"{about} is not JSON: {error}") from error
+    if column.dtype.is_nested() and not _same(default, value.to_list()[0]):
+        raise ContractError(
+            f"{about} is no {column.dtype}: it would be stored as {shown(value.to_list()[0])}"
+        )
     declared = schema.columns[name]
     alone = pa.DataFrameSchema(
         {name: pa.Column(declared.dtype, checks=declared.checks, nullable=column.nullable)}
@@ -796,6 +804,17 @@ def _check_default(where: str, column: Column, schema: pa.DataFrameSchema) -> No
         if error.reason_code in (SchemaErrorReason.DATAFRAME_CHECK, SchemaErrorReason.SERIES_CONTAINS_NULLS):
             rule = getattr(error.check, "error", None) or getattr(error.check, "name", None) or error.check
             raise ContractError(f"{about} breaks a rule of the column itself: {rule}") from error
+
+
+def _same(default: Any, stored: Any) -> bool:
+    """Tell whether a list or a struct was taken over with all that it says; what a struct does not say is null."""
+    if isinstance(default, Mapping) and isinstance(stored, Mapping):
+        return all(_same(value, stored.get(name)) for name, value in default.items())
+    if isinstance(default, list | tuple) and isinstance(stored, list):
+        return len(default) == len(stored) and all(map(_same, default, stored))
+    if isinstance(default, Number) and isinstance(stored, Number):
+        return default == stored
+    return (default is None) == (stored is None)
 
 
 def check_name(where: str, name: str) -> None:

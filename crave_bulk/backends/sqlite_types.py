@@ -37,6 +37,7 @@ from crave_bulk.backends.codec import (
     text_form,
     unsupported,
 )
+from crave_bulk.scalar import as_utf8
 from crave_bulk.sql import literal
 from crave_bulk.table import Column
 
@@ -603,17 +604,8 @@ def form(column: Column) -> Form:
 def _shown(raw: pl.Expr) -> pl.Expr:
     """Write a value for people: without its letter, and text as text."""
     text = raw.str.slice(1)
-    decoded = pl.when(raw.str.starts_with("x")).then(text).str.decode("hex").map_batches(_text, pl.String)
-    return pl.coalesce(decoded, text)
-
-
-def _text(written: pl.Series) -> pl.Series:
-    """Read bytes as text; where there are others than UTF-8 has, show that."""
-    try:
-        return written.cast(pl.String)
-    except pl.exceptions.ComputeError:
-        shown = [None if value is None else value.decode(errors="replace") for value in written]
-        return pl.Series(written.name, shown, pl.String)
+    written = pl.when(raw.str.starts_with("x")).then(text).str.decode("hex")
+    return pl.coalesce(written.map_batches(lambda part: as_utf8(part, "replace"), pl.String), text)
 
 
 def _held(kind: SqlType) -> tuple[str, pl.DataType] | None:

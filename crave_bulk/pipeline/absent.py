@@ -137,7 +137,8 @@ class AbsentRows:
         self._outcomes = self._outcomes.scatter(rows["_row"], found.outcomes)
         self.verdict.changes += map(self._readable, found.changes)
         self.verdict.unkept = self.verdict.unkept or found.unkept
-        self.verdict.notes += found.notes
+        for text in found.notes:
+            self.verdict.note(text)
         lines = failures.gather(found.failures)
         return lines.with_columns(row=rows["_row"].gather(lines["row"]))
 

@@ -26,7 +26,7 @@ from crave_bulk.pipeline.verdict import Verdict
 from crave_bulk.pipeline.work import Turn, Work
 from crave_bulk.report import OUTCOME
 from crave_bulk.scalar import kind_of, to_series
-from crave_bulk.session import Session
+from crave_bulk.session import NotText, Session
 from crave_bulk.sql import chain, quote
 from crave_bulk.table import Column, Contract
 from crave_bulk.where import Where, compile_wanted
@@ -179,8 +179,11 @@ def execute(
         )
     before = None if images is None else _before(turn, statement, images, verdict)
     met = _met(turn.session, wire, statement) if images is not None and images.wire.policies else 0
-    found = turn.session.fetch(statement.sql, statement.parameters)
     key = wire.contract.key
+    try:
+        found = turn.session.fetch(statement.sql, statement.parameters)
+    except NotText as error:
+        raise wire.not_text(error, key) from error
     if not found.height:  # of no row, SQLite's driver does not know any dtype
         found = pl.DataFrame(schema={wire.short[name]: wire.codecs[name].wire for name in key})
     found = wire.readable(found, key)

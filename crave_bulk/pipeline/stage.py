@@ -130,13 +130,25 @@ class Wire:
         try:
             fetched = session.fetch(typed or query, parameters).slice(0 if typed is None else 1)
         except NotText as error:
-            places = {n: error.row[p] for p, n in enumerate(names, len(numbers)) if p in error.row}
-            key = [(n, places[n]) for n in self.contract.key if n in places]
-            at = error.column - len(numbers)
-            why = "text that is not UTF-8"
-            raise self.refusal(names[at : at + 1], key, why, is_text=False) from error
+            raise self.not_text(error, names, len(numbers)) from error
         fetched.columns = [*numbers, *self.shorts(names), *last]
         return self.readable(fetched, names).cast(dict.fromkeys(numbers, pl.Int64))
+
+    def not_text(self, error: NotText, names: Sequence[str], numbers: int = 0) -> Unreadable:
+        """Build the error for text that is not UTF-8.
+
+        Args:
+            error: what the session has found.
+            names: the columns of the contract that were selected.
+            numbers: how many others before them.
+
+        Returns:
+            The error.
+        """
+        places = {n: error.row[p] for p, n in enumerate(names, numbers) if p in error.row}
+        key = [(n, places[n]) for n in self.contract.key if n in places]
+        at = error.column - numbers
+        return self.refusal(names[at : at + 1], key, "text that is not UTF-8", is_text=False)
 
     def readable(self, fetched: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
         """Bring what `read` selects to the wire's dtypes, if a frame can hold it.

@@ -21,10 +21,11 @@ from pandera.backends.polars.register import register_polars_backends
 from pandera.errors import SchemaWarning
 
 from crave_bulk import failures
-from crave_bulk.backends.codec import Codec, Step, inner_dtype, json_form
+from crave_bulk.backends.codec import Codec, Step, inner_dtype, instance, json_form
 from crave_bulk.engine import query
 from crave_bulk.errors import ContractError
 from crave_bulk.pipeline.intake import widens
+from crave_bulk.scalar import as_utf8
 from crave_bulk.table import Column, Contract
 
 register_polars_backends()  # its check functions, which Pandera itself registers at the first validate()
@@ -166,7 +167,24 @@ def _cast(column: Column, before: pl.Series) -> pl.Series:
         element = _parser(inner_dtype(column.dtype))
         if element and isinstance(inner_dtype(before.dtype), pl.String):
             return before.list.eval(element(pl.element()))
+    if isinstance(before.dtype, pl.Binary) and isinstance(column.dtype, pl.String):
+        return as_utf8(before)
+    if not _alike(before.dtype, column.dtype):
+        # Polars would write {1} for {"a": 1}, or make a struct of a number.
+        raise pl.exceptions.InvalidOperationError(
+            "values of the one have another shape than those of the other"
+        )
     return before.cast(column.dtype, strict=False)
+
+
+def _alike(have: pl.DataType, want: pl.DataType) -> bool:
+    """Tell whether two types have lists and structs in the same places; of a struct, as far as it has the same fields."""
+    if isinstance(have, pl.Struct) and isinstance(want, pl.Struct):
+        fields = {field.name: instance(field.dtype) for field in want.fields}
+        return all(_alike(instance(f.dtype), fields[f.name]) for f in have.fields if f.name in fields)
+    if isinstance(have, pl.List | pl.Array) and isinstance(want, pl.List | pl.Array):
+        return _alike(instance(have.inner), instance(want.inner))
+    return isinstance(have, pl.Null) or not (have.is_nested() or want.is_nested())
 
 
 def _parser(dtype: pl.DataType) -> Step | None:
@@ -211,8 +229,12 @@ def _as_json(column: Column, before: pl.Series) -> pl.Series:
 
 def _changed(before: pl.Series, after: pl.Series) -> pl.Series:
     """Tell which values a cast has rounded, cut off or wrapped."""
+    if isinstance(before.dtype, pl.Array):
+        before = before.arr.to_list()
     if isinstance(before.dtype, pl.List) and isinstance(after.dtype, pl.List):
         return _changed_lists(before, after)
+    if isinstance(before.dtype, pl.Struct) and isinstance(after.dtype, pl.Struct):
+        return _changed_structs(before, after)
     if isinstance(before.dtype, pl.String) and isinstance(after.dtype, pl.Decimal):
         exact = before.str.strip_chars().cast(_WIDEST, strict=False)
         return exact.is_null() | after.cast(_WIDEST, strict=False).ne_missing(exact)
@@ -231,6 +253,21 @@ def _changed_lists(before: pl.Series, after: pl.Series) -> pl.Series:
         items["after"].is_null() | _changed(items["before"], items["after"])
     )
     return lists["row"].is_in(items["row"].filter(lost).implode())
+
+
+def _changed_structs(before: pl.Series, after: pl.Series) -> pl.Series:
+    """Tell which structs have a field that a cast has changed, made null or dropped."""
+    there = {field.name for field in after.dtype.fields} if isinstance(after.dtype, pl.Struct) else set()
+    changed = pl.repeat(False, len(before), eager=True)
+    for name in before.struct.fields:
+        field = before.struct.field(name)
+        if name in there:
+            now = after.struct.field(name)
+            lost = field.is_not_null() & (now.is_null() | _changed(field, now))
+        else:
+            lost = field.is_not_null()
+        changed |= lost
+    return changed
 
 
 def _column_rules(

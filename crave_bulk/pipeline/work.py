@@ -17,6 +17,7 @@ from crave_bulk.pipeline.reasons import checkable
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.pipeline.verdict import Verdict
 from crave_bulk.report import Report
+from crave_bulk.scalar import is_utf8
 from crave_bulk.session import Session
 from crave_bulk.table import Contract
 
@@ -49,10 +50,10 @@ class Options:
         if (
             self.once is not None
             and not isinstance(self.once, bool)
-            and not (isinstance(self.once, str) and self.once.strip())
+            and not (isinstance(self.once, str) and self.once.strip() and is_utf8(self.once))
         ):
             raise ContractError(
-                f"once={self.once!r} is no name: use a text that is not empty, True for the content, or False"
+                f"once={shown(self.once)} is no name: use a text that is not empty, True for the content, or False"
             )
         if self.timeout is not None and not (
             isinstance(self.timeout, int | float)

@@ -342,6 +342,7 @@ class ConditionVerbs(Connections):
         return Wire(self._contract(table, write=True), self.backend)
 
     def _keys(self, wire: Wire, where: Where, *, deleted: bool = False) -> pl.DataFrame:
-        selection = read.Selection(where, list(wire.contract.key), None, None, deleted)
-        query = read.build(wire, self.backend, selection)
-        return self.reading(lambda session: read.run(session, wire, query))
+        key = list(wire.contract.key)
+        query = read.build(wire, self.backend, read.Selection(where, key, None, None, deleted))
+        # In the same order on every database, as an earlier row may take what a later one wants.
+        return self.reading(lambda session: read.run(session, wire, query)).sort(key)
