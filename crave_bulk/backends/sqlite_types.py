@@ -17,7 +17,8 @@ But any column may hold a value of any kind. What a frame holds, and what it can
 - Decimal: its text; where the column has a numeric type, an integer, or the real nearest to a decimal that fits.
 - A column without a type, or of one that SQLite has no affinity for, is text: its integers and reals are read as
   their digits, of which a real has as many as tell it from all others; a blob is not read. It is written in
-  the kind that a frame has: Int64 as integers, Float64 as reals, Binary as blobs.
+  the kind that a frame has: Int64 as integers, Float64 as reals, Binary as blobs. A text that says the same as the
+  number that is stored changes nothing, so that what was read can be written back.
 """
 
 from __future__ import annotations
