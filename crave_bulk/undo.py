@@ -404,8 +404,9 @@ class UndoWork(Work):
 
     def _run(self, turn: Turn, job: Job, verdict: Verdict) -> Verdict:
         if job.frame.height:
-            # What is deferred is checked at the commit, when all tables are as they were.
-            Attempt(replace(turn, joined=True), job, verdict, self.clock).run()
+            # What is deferred is checked at the commit, when all tables are as they were. What is refused on the way is
+            # tried again when others are back, and no other writer is to blame: the rows are locked.
+            Attempt(replace(turn, joined=True, last=True), job, verdict, self.clock).run()
         return verdict
 
 

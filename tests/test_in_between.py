@@ -104,6 +104,7 @@ def test_a_bad_row_does_not_part_children_from_their_parents(db: cb.Database) ->
     report = db.insert("n", rows, on_reject="keep")
     assert outcomes(report) == ["inserted"] * 6 + ["rejected"] * 2
     assert set(report.failures["stage"]) == {"database", "reference"}
+    assert report.retries == 0
 
 
 def test_a_child_can_wait_for_a_parent_that_waits(db: cb.Database) -> None:

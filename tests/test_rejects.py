@@ -187,6 +187,22 @@ def test_a_boss_and_those_below_are_deleted_together(company: cb.Database) -> No
     assert company.delete("people", everyone).counts == {"input": 3, "deleted": 2, "missing": 1}
 
 
+def test_a_deletion_that_is_refused_is_not_tried_again(company: cb.Database) -> None:
+    with company.session() as session:
+        session.execute("CREATE TABLE n (id bigint PRIMARY KEY, boss bigint REFERENCES n (id))")
+        session.execute("INSERT INTO n VALUES (1, NULL), (2, 1), (3, NULL), (4, 3), (5, 4)")
+    report = company.delete("n", [1, 3, 4, 5], on_reject="keep")
+    assert report.counts == {"input": 4, "deleted": 3, "rejected": 1}
+    assert report.failures["message"].to_list() == [
+        "rows of n that stay refer to it by boss: point them elsewhere first"
+    ]
+    assert report.retries == 0
+    report.undo()
+    report = company.delete("n", [3, 4], on_reject="keep")
+    assert report.counts == {"input": 2, "rejected": 2}  # as 5 stays, so does 4, and so does 3
+    assert report.retries == 0
+
+
 def test_a_child_can_come_before_its_parent_in_one_transaction(company: cb.Database) -> None:
     with company.transaction():
         company.insert("people", pl.DataFrame({"email": ["kid"], "team": [50]}))

@@ -130,11 +130,12 @@ class Checks:
         depended: dict[Reference, set[int]] = {}
         within: list[Reference] = []
         for part in pointing:
-            own = part["own"] and (self.spares or (self.alone and not part["forbids"]))
-            if not own and (part["own"] if part["forbids"] else not self.alone):
+            own = part["own"] and (self.spares or self.alone or part["forbids"])
+            if not (own or part["forbids"] or self.alone):
                 continue
             reference = self._pointing(part)
-            if not own and self.joined and self._deferred(reference):
+            spared = own and self.spares
+            if part["forbids"] and self.joined and not spared and self._deferred(reference):
                 continue  # the transaction may still delete what refers to it
             within += [reference] if own else []
             rows = self.session.fetch(constraints.depended_sql(self.wire, backend, reference, within=own))

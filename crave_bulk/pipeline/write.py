@@ -211,7 +211,8 @@ class Writer:
             if apart:
                 where += f" AND NOT {spelling.listed('s._row', map(str, apart))}"
             chosen = rows if len(part) == len(numbers) else rows.filter(pl.col("_row").is_in(list(part)))
-            return self._apply(without(chosen, apart), where, exact=exact)
+            some = listed or len(part) < len(numbers)
+            return self._apply(without(chosen, apart), where, exact=exact, some=some)
 
         def refuse(number: int, error: DatabaseError) -> None:
             row = rows.filter(_row=number)
@@ -421,8 +422,11 @@ class Writer:
             self.session.execute(f"CREATE INDEX {STAGE}_rows ON {stage} (_row)")
         self._indexed = True
 
-    def _apply(self, rows: pl.DataFrame, where: str, *, exact: bool) -> pl.DataFrame:
-        """Run the statements over some staged rows, and learn what they wrote."""
+    def _apply(self, rows: pl.DataFrame, where: str, *, exact: bool, some: bool = False) -> pl.DataFrame:
+        """Run the statements over some staged rows, and learn what they wrote.
+
+        Of `some` that were written together at first, one may lack its parent only because that is among the others.
+        """
         try:
             done = [self._run(statement, rows) for statement in self._statements(rows, where, exact)]
             if self.kind == "delete" and self.watched:
@@ -433,6 +437,7 @@ class Writer:
                 self.session.execute(self.check_now)
         except ConstraintViolated as error:
             ours = rows.height and self._may_be_rekeyed(rows, error)
+            ours = ours or (some and self.within and error.sqlstate in FOREIGN)
             if error.sqlstate in RACES and self.session.backend.concurrent and not (self.last or ours):
                 raise Raced(error.constraint) from error
             raise
