@@ -340,6 +340,7 @@ class UndoWork(Work):
         A new row may hold the unique value of a row that is put back, and another may refer to it until it is.
         """
         self._alternate(turn, step)
+        self._let_go_of_each_other(turn, step)
         some = _left(step.restored)
         # A new row may hold the unique value of a row that points at it: that one comes back without the value first.
         while step.wire.contract.unique and len(_left(step.gone)) and len(some):
@@ -356,6 +357,25 @@ class UndoWork(Work):
                 (step.gone, step.restored), some = before, some.filter(~stuck)
             else:
                 break
+
+    def _let_go_of_each_other(self, turn: Turn, step: _Step) -> None:
+        """Delete new rows that point at each other, if RESTRICT lets none of them go first."""
+        points, some = _own_points(step.wire), _left(step.gone)
+        if not (points and len(some)):
+            return
+        before = step.gone.copy(), step.restored.copy()
+        rows = step.new[some].join(
+            step.stored.after, on=step.wire.contract.key, how="left", maintain_order="left"
+        )
+        try:
+            with turn.session.atomic():
+                let_go = self._run(turn, _loosening_job(step.wire, rows, points), verdict_of(rows))
+                step.gone.changes += let_go.changes
+                self._alternate(turn, step)
+                if some.is_in(_left(step.gone).implode()).any():
+                    raise _TooEarly
+        except _TooEarly:
+            step.gone, step.restored = before
 
     def _alternate(self, turn: Turn, step: _Step) -> None:
         """Delete new rows and put the others back in turn, until nothing moves any more."""
@@ -598,6 +618,13 @@ def _halfway_jobs(wire: Whole, rows: pl.DataFrame, stored: Stored) -> Iterator[J
     if names:
         yield Job(wire, "update", Columns([*contract.key, *names], names, names), {}, there)
     yield _back_job(wire, rows.join(stored.after, on=contract.key, how="anti", maintain_order="left"), stored)
+
+
+def _own_points(wire: Whole) -> list[str]:
+    """Name the columns by which rows point at rows of the table itself, and which may be NULL."""
+    contract = wire.contract
+    own = {name for r in contract.references if r.table == contract.name for name in r.columns}
+    return [c.name for c in contract.columns if c.name in own - set(contract.key) and c.nullable]
 
 
 def _loose(wire: Whole) -> list[str]:

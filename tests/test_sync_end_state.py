@@ -161,6 +161,24 @@ def test_undo_puts_a_unique_value_back_that_it_has_let_go_of(trees: cb.Database,
     assert trees.read(n, order_by="id").equals(before)
 
 
+@pytest.mark.parametrize("action", ACTIONS)
+def test_what_a_row_that_had_to_wait_points_at_goes_in_the_end(trees: cb.Database, action: str) -> None:
+    n = f"n_{action}"
+    make(trees, f"DELETE FROM k_{action}", f"UPDATE {n} SET p = NULL", f"DELETE FROM {n}")
+    codes = [None, None, "c", None, None]
+    before = frame(id=[1, 2, 3, 4, 5], code=codes[2:] + codes[:2], p=[None, 4, 1, None, None], v=[0] * 5)
+    trees.upsert(n, before)
+    rows = frame(id=[2, 3], code=["c", None], p=pl.Series([None, None], dtype=pl.Int64), v=[0, 0])
+    report = trees.sync(
+        n, rows
+    )  # 2 takes the value of 1, which 3 points at until then; and 4 stays until 2 is written
+    assert report.counts == {"input": 5, "updated": 2, "deleted": 3}
+    assert not report.failures.height
+    assert trees.read(n, order_by="id").equals(rows)
+    report.undo()
+    assert trees.read(n, order_by="id").equals(before)
+
+
 @pytest.fixture
 def tree(db: cb.Database) -> cb.Database:
     make(

@@ -223,3 +223,13 @@ def test_whatever_is_written_together_is_taken_back_and_made_again(
     for wanted in (before, after, before, after):
         batch = batch.undo()
         assert (rows(circles, a), rows(circles, b)) == wanted
+
+
+@pytest.mark.parametrize("action", ["", "ON DELETE RESTRICT", "ON DELETE SET NULL"])
+def test_new_rows_that_point_at_each_other_go(db: cb.Database, action: str) -> None:
+    make(db, f"CREATE TABLE n (id bigint PRIMARY KEY, p bigint REFERENCES n (id) {action}, v bigint)")
+    batch = db.sync("n", pl.DataFrame({"id": [3, 1, 2], "p": [None, 2, 1], "v": [7, 8, 9]}))
+    after = rows(db, "n")
+    for wanted in ([], after, [], after):
+        batch = batch.undo()
+        assert rows(db, "n") == wanted

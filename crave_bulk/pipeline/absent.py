@@ -186,6 +186,9 @@ class AbsentRows:
         keys = self.job.wire.decode(self._rows, key)
         done = self._outcomes.is_in(["deleted", "rejected"])
         self.verdict.others, self.verdict.others_outcomes = keys.filter(done), self._outcomes.filter(done)
+        # What was said before of such rows is out of date.
+        still = [part.drop_nulls("row") for part in self.verdict.failures]
+        self.verdict.failures = [part for part in still if part.height]
         if lines.height:
             values = value_text(keys, key, lines["row"].to_list())
             self.verdict.failures.append(

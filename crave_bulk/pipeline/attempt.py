@@ -164,11 +164,12 @@ class Attempt:
             self._note_keys(self.job.renamed)
         rows = self._distinct(self._castable(rows))
         self._apply_all(rows)
-        if absent:
+        while absent:
             self.staging.close()
             absent.must_not_hold(self._renamed)
-            if absent.delete_the_rest() and self.verdict.reopen():
-                self._apply_all(rows)
+            if not (absent.delete_the_rest() and self.verdict.reopen()):
+                break
+            self._apply_all(rows)  # which may point elsewhere now, so that more of the others can go
         if self._apart:
             self.accounts.sum_up(pl.concat(self._known), self._apart, self._unmoved())
         self.staging.close()
