@@ -436,11 +436,14 @@ class Attempt:
 
     def _hopeless(self, candidates: pl.DataFrame, settled: Settled) -> set[int]:
         """Select the rows that are refused whatever becomes of others: their own parent is nowhere."""
-        if not settled.hopeless or self.job.ignores:
+        contract, job = self.wire.contract, self.job
+        own = [r for r in (*contract.references, *contract.pointers) if r.table == contract.name]
+        borne = {name for reference in own for name in reference.targets}
+        # What others bear may depend on which of them are refused, and so may the key that `on` gives to a row.
+        if not settled.hopeless or job.ignores or job.on or job.newer or borne & set(job.rules):
             return set()
-        if (
-            self.repeats and self._states_decide
-        ):  # a later row of a key may have its pointer from the one before
+        if self.repeats and self._states_decide:
+            # A later row of a key may have its pointer from the one before.
             candidates = candidates.filter(pl.struct(self.key).is_first_distinct())
         return settled.hopeless & set(candidates["_row"])
 

@@ -258,6 +258,9 @@ UPSERT = ("upsert", {})
 @example(calls=[(UPSERT, [row(4, 1)], set(), False), (U, [row(4, 2), row(3, 3), row(3, 2)], set(), True)])
 @example(calls=[(UPSERT, [row(1, 1, big=0), row(2, 1, big=BIG), row(2, 2, big=BIG)], set(), False)])
 @example(calls=[(UPSERT, [row(1, 1, first=9), row(1, 1, first=1, boss=1), row(2, 2, boss=1)], set(), False)])
+@example(
+    calls=[(("upsert", {"on": "code"}), [row(3, 1, code=1, boss=2), row(1, 1, code=1, boss=1)], set(), False)]
+)
 @example(calls=[(UPSERT, [row(1, 1, total=4), row(1, 1, total=3), row(1, 1, total=1)], set(), False)])
 @example(
     calls=[
