@@ -340,7 +340,6 @@ class UndoWork(Work):
         A new row may hold the unique value of a row that is put back, and another may refer to it until it is.
         """
         self._alternate(turn, step)
-        self._let_go_of_each_other(turn, step)
         some = _left(step.restored)
         # A new row may hold the unique value of a row that points at it: that one comes back without the value first.
         while step.wire.contract.unique and len(_left(step.gone)) and len(some):
@@ -357,25 +356,6 @@ class UndoWork(Work):
                 (step.gone, step.restored), some = before, some.filter(~stuck)
             else:
                 break
-
-    def _let_go_of_each_other(self, turn: Turn, step: _Step) -> None:
-        """Delete new rows that point at each other, if RESTRICT lets none of them go first."""
-        points, some = _own_points(step.wire), _left(step.gone)
-        if not (points and len(some)):
-            return
-        before = step.gone.copy(), step.restored.copy()
-        rows = step.new[some].join(
-            step.stored.after, on=step.wire.contract.key, how="left", maintain_order="left"
-        )
-        try:
-            with turn.session.atomic():
-                let_go = self._run(turn, _loosening_job(step.wire, rows, points), verdict_of(rows))
-                step.gone.changes += let_go.changes
-                self._alternate(turn, step)
-                if some.is_in(_left(step.gone).implode()).any():
-                    raise _TooEarly
-        except _TooEarly:
-            step.gone, step.restored = before
 
     def _alternate(self, turn: Turn, step: _Step) -> None:
         """Delete new rows and put the others back in turn, until nothing moves any more."""
@@ -620,13 +600,6 @@ def _halfway_jobs(wire: Whole, rows: pl.DataFrame, stored: Stored) -> Iterator[J
     yield _back_job(wire, rows.join(stored.after, on=contract.key, how="anti", maintain_order="left"), stored)
 
 
-def _own_points(wire: Whole) -> list[str]:
-    """Name the columns by which rows point at rows of the table itself, and which may be NULL."""
-    contract = wire.contract
-    own = {name for r in contract.references if r.table == contract.name for name in r.columns}
-    return [c.name for c in contract.columns if c.name in own - set(contract.key) and c.nullable]
-
-
 def _loose(wire: Whole) -> list[str]:
     """Name the columns of unique keys that may be NULL, and so hold nothing."""
     contract = wire.contract
@@ -649,15 +622,19 @@ def _with_nulls(rows: pl.DataFrame, names: list[str]) -> pl.DataFrame:
 def _delete_job(wire: Wire, keys: pl.DataFrame) -> Job:
     """Make the job that deletes rows by their keys."""
     contract = wire.contract
-    columns = tuple(contract.column(name) for name in contract.key)
-    only_key = replace(contract, columns=columns, unique=(), references=())
-    codecs = {name: wire.codecs[name] for name in contract.key}
+    own = tuple(reference for reference in contract.references if reference.table == contract.name)
+    points = {name for reference in own for name in reference.columns} - set(contract.key)
+    columns = tuple(contract.column(name) for name in (*contract.key, *sorted(points)))
+    narrow = replace(contract, columns=columns, unique=(), references=own)
+    codecs = {column.name: wire.codecs[column.name] for column in columns}
     return Job(
-        Wire(only_key, wire.backend, codecs),
+        Wire(narrow, wire.backend, codecs),
         "delete",
         Columns(list(contract.key), [], []),
         {},
-        keys,
+        keys.with_columns(
+            pl.lit(None, column.dtype).alias(column.name) for column in columns[len(contract.key) :]
+        ),
         changed="deleted",
         alone=True,
     )

@@ -354,6 +354,7 @@ class Attempt:
             except _Rekeyed as others:
                 rows = with_keys(rows, others.keys, self.key)
                 self._note_keys(others.keys)
+                continue
             except _Again as again:
                 self._rekeyed, self._renamed, self.verdict.rekeyed = noted
                 self._passes += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -183,6 +184,26 @@ def update_sql(parts: MergeParts, target: str = "t.") -> str:
     )
 
 
+def let_go_sql(parts: MergeParts, columns: Sequence[str]) -> str:
+    """Write the statement that lets the rows of the staged keys point at nothing.
+
+    Args:
+        parts: which rows.
+        columns: the quoted columns by which they point.
+
+    Returns:
+        One statement.
+
+    Example:
+        >>> parts = MergeParts('"n"', 'SELECT s.c0 AS "id" FROM stage AS s', ('"id"',), (), (), (), ())
+        >>> print(let_go_sql(parts, ['"boss"']))
+        UPDATE "n" AS t SET "boss" = NULL
+        WHERE (t."id") IN (SELECT s."id" FROM (SELECT s.c0 AS "id" FROM stage AS s) AS s)
+    """
+    values = ", ".join(f"{column} = NULL" for column in columns)
+    return f"UPDATE {parts.target} AS t SET {values}\nWHERE {_chosen(parts)}"
+
+
 def delete_sql(parts: MergeParts) -> str:
     """Write the statement that deletes the rows of the staged keys, which both databases take.
 
@@ -198,6 +219,10 @@ def delete_sql(parts: MergeParts) -> str:
         DELETE FROM "names" AS t
         WHERE (t."a", t."b") IN (SELECT s."a", s."b" FROM (SELECT s.c0 AS "a", s.c1 AS "b" FROM stage AS s) AS s)
     """
+    return f"DELETE FROM {parts.target} AS t\nWHERE {_chosen(parts)}{read_back(parts, 'false')}"
+
+
+def _chosen(parts: MergeParts) -> str:
+    """Test for the staged keys."""
     key, staged = (", ".join(f"{alias}.{name}" for name in parts.key) for alias in "ts")
-    chosen = parts.spelling.among(f"({key})", f"SELECT {staged} FROM ({parts.source}) AS s")
-    return f"DELETE FROM {parts.target} AS t\nWHERE {chosen}{read_back(parts, 'false')}"
+    return parts.spelling.among(f"({key})", f"SELECT {staged} FROM ({parts.source}) AS s")

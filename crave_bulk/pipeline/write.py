@@ -17,6 +17,7 @@ from crave_bulk.pipeline.merge import (
     Kind,
     delete_sql,
     insert_sql,
+    let_go_sql,
     merge_parts,
     touch_sql,
     update_sql,
@@ -154,7 +155,36 @@ class Writer:
             done += self._write(rows, errors, exact=not waves, listed=True)
             if len(errors) >= before:
                 break
+        if self.kind == "delete" and (circle := self._without_parent(errors)):
+            done += self._let_go(final.filter(pl.col("_row").is_in(circle)), errors)
         return pl.concat(done), errors
+
+    def _let_go(self, rows: pl.DataFrame, errors: dict[int, DatabaseError]) -> list[pl.DataFrame]:
+        """Delete rows that point at each other: SQLite's RESTRICT keeps each by the others, PostgreSQL's does not."""
+        contract = self.wire.contract
+        own = {n for r in contract.references if r.table == contract.name for n in r.columns} - set(
+            contract.key
+        )
+        points = [quote(c.name) for c in contract.columns if c.name in own and c.nullable]
+        if not points:
+            return []
+        numbers = self.spelling.listed("s._row", map(str, rows["_row"]))
+        refused: dict[int, DatabaseError] = {}
+        try:
+            with self.session.atomic():
+                self.session.execute(let_go_sql(self._parts(numbers), points))
+                done = self._write(rows, refused, exact=False, listed=True)
+                if refused:
+                    raise _TakenBack
+        except _TakenBack:
+            return []
+        except DatabaseError as error:  # such as of a trigger
+            if not about_rows(error):
+                raise
+            return []
+        for row in rows["_row"]:
+            del errors[row]
+        return done
 
     def _pieces(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
         """Cut a batch that is so large that it could not be stopped for long; its rows do not depend on each other."""
