@@ -11,7 +11,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 
@@ -65,11 +65,18 @@ class Batches(Table):
     process: int
     versions: str = field(json=True)
     once: str | None = field(unique=True)  # what makes the batch one of a kind, until it is taken back
-    content: str | None  # a hash of what was passed, where the batch has a name
+    content: (
+        str | None
+    )  # a hash of what was passed, where the batch is one of a kind, or adds to what is there
     report: pl.Binary | None  # what a re-run is told, where the batch is one of a kind
     undoable: bool
     not_kept: str | None  # why it cannot be taken back, where the rows were not kept as they were
     undone_by: str | None = field(uuid=True)
+
+    class Config:
+        """What is looked up besides the keys."""
+
+        indexes: ClassVar = ["content"]
 
 
 class Journal(Table):
@@ -220,6 +227,22 @@ class Ledger:
             session.execute(self.backend.wait_turn.format(number(once)))
         columns = ["batch_id", "verb", "table", "content", "report", "started_at"]
         return self._find(session, "once", once, columns)
+
+    def equal(self, session: Session, content: str) -> pl.DataFrame:
+        """Find the last batch of the same content that was not taken back.
+
+        Args:
+            session: a connection.
+            content: the hash of what was passed.
+
+        Returns:
+            Its ``batch_id`` and ``started_at``, or no row.
+
+        Raises:
+            BulkError: the database refused.
+        """
+        found = self._find(session, "content", content, ["batch_id", "started_at", "undone_by"])
+        return found.filter(pl.col("undone_by").is_null()).sort("started_at").tail(1)
 
     def read(self, session: Session, selection: read.Selection) -> pl.DataFrame:
         """Read rows of the ledger.

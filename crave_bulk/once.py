@@ -16,6 +16,7 @@ from crave_bulk.report import OUTCOME, TIMINGS, Report
 from crave_bulk.table import TableName
 
 if TYPE_CHECKING:
+    from crave_bulk.ledger import Ledger
     from crave_bulk.pipeline.work import Once, Work
     from crave_bulk.session import Session
 
@@ -25,16 +26,14 @@ class Key:
     """What makes a batch one of a kind.
 
     Attributes:
-        text: as the ledger has it.
+        text: as the ledger has it; None where the batch is written as often as it is run.
         content: a hash of what was passed.
         named: the caller gave it a name, rather than let the content speak.
-        notes: what the report says of it.
     """
 
-    text: str
+    text: str | None
     content: str
     named: bool
-    notes: tuple[str, ...] = ()
 
 
 def key(session: Session, once: Once, work: Work, ledger: bool) -> Key | None:
@@ -42,21 +41,18 @@ def key(session: Session, once: Once, work: Work, ledger: bool) -> Key | None:
 
     Args:
         session: a connection.
-        once: a name, True for the content, False for nothing, or None to let the merge rules decide: adding
-            or appending the same rows twice is seldom meant.
+        once: a name, True for the content, False or None for a batch that is written as often as it is run.
         work: the batch.
         ledger: whether the database keeps one.
 
     Returns:
-        The key, or None where the batch may be written as often as it is run.
+        The key; None where nobody asks what was written before.
 
     Raises:
         ContractError: there is no ledger to look it up in, or the frame has no content to compare.
         BulkError: the database refused.
     """
-    if once is None:
-        once = work.repeats and ledger
-    if once is False:
+    if not once and not (work.repeats and ledger):
         return None
     if not ledger:
         raise ContractError(
@@ -65,24 +61,48 @@ def key(session: Session, once: Once, work: Work, ledger: bool) -> Key | None:
     try:
         content = fingerprint(work.passed(), work.verb, _known_as(session, work.contract.name), work.about())
     except TypeError as error:
+        if not once:
+            return None
         raise ContractError(f"the frame cannot be told from another: {error}; pass once=False") from error
+    if not once:
+        return Key(None, content, named=False)
     if isinstance(once, str):
         return Key(f"name:{once}", content, named=True)
-    return Key(f"content:{content}", content, named=False, notes=_implied(work))
+    return Key(f"content:{content}", content, named=False)
+
+
+def notes(session: Session, book: Ledger, key: Key | None, work: Work) -> tuple[str, ...]:
+    """Say that what a batch adds was added before, where it was.
+
+    Args:
+        session: the connection, in the transaction of the batch.
+        book: the ledger.
+        key: what makes the batch one of a kind.
+        work: the batch.
+
+    Returns:
+        What the report says of it.
+
+    Raises:
+        BulkError: the database refused.
+    """
+    if key is None or not work.repeats:
+        return ()
+    earlier = book.equal(session, key.content)
+    if not earlier.height:
+        return ()
+    row = earlier.row(0, named=True)
+    return (
+        f"The same rows were written before, at {row['started_at']:%Y-%m-%d %H:%M:%S} UTC by batch {row['batch_id']}, "
+        "and their values are added once more now. If that is not meant, report.undo() takes this batch back; with "
+        "once=True, or a name, from the first time on, a call that is run again writes nothing.",
+    )
 
 
 def _known_as(session: Session, name: TableName) -> str:
     """Give the one name of a table, which may be called by several."""
     with session.shielded():
         return str(session.fetch(session.backend.known_as(name)).item())
-
-
-def _implied(work: Work) -> tuple[str, ...]:
-    if not work.repeats:
-        return ()
-    return (
-        "The same frame is written once: columns add or append, and would do so again. once=False writes it again.",
-    )
 
 
 def columns(key: Key, report: Report) -> dict[str, Any]:
@@ -95,6 +115,8 @@ def columns(key: Key, report: Report) -> dict[str, Any]:
     Returns:
         Column → value.
     """
+    if key.text is None:
+        return {"content": key.content}
     found = {"once": key.text, "content": key.content, "report": _packed(report, key)}
     return {**found, "name": key.text.removeprefix("name:")} if key.named else found
 
@@ -116,17 +138,15 @@ def replayed(session: Session, key: Key, work: Work, row: dict[str, Any]) -> Rep
     """
     if row["verb"] != work.verb or not _same_table(session, row["table"], work):
         raise ContractError(
-            f"once={key.text.removeprefix('name:')!r} is the name of batch {row['batch_id']}, {row['verb']} "
+            f"once={str(key.text).removeprefix('name:')!r} is the name of batch {row['batch_id']}, {row['verb']} "
             f"{row['table']}; nothing was written: choose another name for this one"
         )
     when = f"{row['started_at']:%Y-%m-%d %H:%M:%S} UTC"
-    notes = [
-        f"Written before, at {when}; nothing was done now. once=False, or another name, writes it again."
-    ]
+    said = [f"Written before, at {when}; nothing was done now. once=False, or another name, writes it again."]
     same = row["content"] == key.content
     if not same:
-        notes.append("What was passed now is not what was written then under this name.")
-    return _unpacked(row["report"], work, same, row, tuple(notes))
+        said.append("What was passed now is not what was written then under this name.")
+    return _unpacked(row["report"], work, same, row, tuple(said))
 
 
 def _same_table(session: Session, name: str, work: Work) -> bool:

@@ -12,7 +12,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property, lru_cache
 from numbers import Number
@@ -409,6 +409,15 @@ class Contract:
     def best(self) -> dict[str, Best]:
         """Column → how many of its united elements stay, and by which field, where not all of them do."""
         return {column.name: column.options.best for column in self.columns if column.options.best}
+
+    def without_rules(self) -> Contract:
+        """Leave the merge rules out, so that every value of a frame replaces what is there.
+
+        Returns:
+            The contract.
+        """
+        plain = [replace(c, options=replace(c.options, merge="replace", best=None)) for c in self.columns]
+        return replace(self, columns=tuple(plain))
 
     def column(self, name: str) -> Column:
         """Find a column by its name.

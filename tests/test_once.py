@@ -65,26 +65,84 @@ def test_another_name_is_another_batch(site: cb.Database) -> None:
     assert site.upsert(Pages, pages("x"), once="two").counts == {"input": 2, "unchanged": 2}
 
 
-def test_what_adds_is_written_once_unless_told(site: cb.Database) -> None:
+def test_what_adds_is_written_as_often_as_it_is_run_and_says_so(site: cb.Database) -> None:
     first = site.upsert(Visits, VISITS, on_reject="keep")
-    assert "written once" in repr(first)
+    assert not first.notes
     again = site.upsert(Visits, VISITS, on_reject="keep")
-    assert again.replayed
-    assert again.rejected.equals(first.rejected)
-    assert again.failures.equals(first.failures)
-    assert visits(site) == {"a": 4, "b": 2}
-    assert not site.upsert(Visits, VISITS, on_reject="keep", once=False).replayed
+    assert not again.replayed
     assert visits(site) == {"a": 8, "b": 4}
+    assert f"UTC by batch {first.batch_id}" in again.notes[0]
+    assert "report.undo() takes this batch back" in repr(again)
+    assert first.batch_id in again._repr_html_()
+    third = site.upsert(Visits, VISITS, on_reject="keep", once=False)
+    assert f"by batch {again.batch_id}" in third.notes[0]
+    third.undo()
+    again.undo()
+    assert visits(site) == {"a": 4, "b": 2}
+    assert f"by batch {first.batch_id}" in site.upsert(Visits, VISITS, on_reject="keep").notes[0]
 
 
-def test_another_frame_or_order_is_another_batch(site: cb.Database) -> None:
+def test_what_adds_is_not_skipped_after_the_table_was_emptied(site: cb.Database) -> None:
+    site.upsert(Visits, VISITS.head(2))
+    site.delete_where(Visits, "true")
+    assert site.upsert(Visits, VISITS.head(2)).counts == {"input": 2, "inserted": 2}
+    with site.session() as session:
+        session.execute("DROP TABLE visits")
+    site.create(Visits)
+    assert site.upsert(Visits, VISITS.head(2)).counts == {"input": 2, "inserted": 2}
+    assert visits(site) == {"a": 1, "b": 2}
+
+
+def test_only_an_equal_batch_that_adds_is_noted(site: cb.Database) -> None:
     good = VISITS.head(3)
     site.upsert(Visits, good)
-    assert not site.upsert(Visits, good.reverse()).replayed
-    assert not site.upsert(Visits, good.with_columns(log=pl.Series([["x"]] * 3))).replayed
-    assert site.upsert(Visits, pl.concat([good.head(1), good.tail(2)], rechunk=False)).replayed
-    assert site.upsert(Visits, good.lazy()).replayed
-    assert visits(site) == {"a": 12, "b": 6}
+    assert not site.upsert(Visits, good.reverse()).notes
+    assert not site.upsert(Visits, good.with_columns(log=pl.Series([["x"]] * 3))).notes
+    assert not site.sync(Visits, good).notes
+    assert not site.update(Visits, good).notes
+    assert [len(site.upsert(Pages, pages("x")).notes) for _ in range(2)] == [0, 0]
+    assert site.upsert(Visits, pl.concat([good.head(1), good.tail(2)], rechunk=False)).notes
+    assert site.upsert(Visits, good.lazy()).notes
+
+
+def test_a_plan_says_that_the_same_was_added_before(site: cb.Database) -> None:
+    assert not site.upsert(Visits, VISITS.head(2), plan=True).report.notes
+    plan = site.upsert(Visits, VISITS.head(2), plan=True)
+    plan.apply()
+    assert site.upsert(Visits, VISITS.head(2), plan=True).report.notes
+
+
+def test_what_adds_in_one_transaction_is_noted(site: cb.Database) -> None:
+    with site.transaction():
+        first, again = (site.upsert(Visits, VISITS.head(2)) for _ in range(2))
+    assert first.batch_id in again.notes[0]
+    assert visits(site) == {"a": 2, "b": 4}
+
+
+def test_python_objects_are_added_without_a_note(db: cb.Database) -> None:
+    class Things(cb.Table):
+        k: int = cb.field(key=True)
+        n: int = cb.field(merge="add")
+
+        class Config:
+            name = "things"
+
+    db.create(Things)
+    frame = pl.DataFrame({"k": [1], "n": pl.Series([object()], dtype=pl.Object)})
+    with pytest.raises(cb.ContractError):
+        db.upsert(Things, frame)
+
+
+def test_the_earlier_batch_is_found_by_an_index(db: cb.Database) -> None:
+    db.create(Visits)
+    db.upsert(Visits, VISITS.head(1))
+    with db.session() as session:
+        if db.backend.name == "sqlite":
+            plan = session.fetch("EXPLAIN QUERY PLAN SELECT * FROM crave_bulk_batches WHERE content = 'x'")
+            assert "SEARCH" in plan["detail"][0]
+        else:
+            found = session.fetch("SELECT indexdef FROM pg_indexes WHERE tablename = 'crave_bulk_batches'")
+            assert any(sql.endswith("(content)") for sql in found.to_series())
 
 
 def test_a_verb_that_adds_nothing_may_be_repeated(site: cb.Database) -> None:
@@ -125,9 +183,9 @@ def test_a_batch_that_failed_is_not_once(site: cb.Database) -> None:
 
 
 def test_a_batch_that_was_taken_back_may_be_written_again(site: cb.Database) -> None:
-    site.upsert(Visits, VISITS.head(2)).undo()
+    site.upsert(Visits, VISITS.head(2), once=True).undo()
     assert visits(site) == {}
-    again = [site.upsert(Visits, VISITS.head(2)) for _ in range(2)]
+    again = [site.upsert(Visits, VISITS.head(2), once=True) for _ in range(2)]
     assert [report.replayed for report in again] == [False, True]
     assert visits(site) == {"a": 1, "b": 2}
     again[1].undo()
@@ -135,21 +193,30 @@ def test_a_batch_that_was_taken_back_may_be_written_again(site: cb.Database) -> 
 
 
 def test_a_batch_that_stands_again_is_once_again(site: cb.Database) -> None:
-    for options in ({}, {"once": "n"}):
-        frame = VISITS.head(2).with_columns(log=pl.Series([[str(options)]] * 2))
+    for once in (True, "n"):
+        frame = VISITS.head(2).with_columns(log=pl.Series([[str(once)]] * 2))
         before = visits(site)
-        report = site.upsert(Visits, frame, **options)
+        report = site.upsert(Visits, frame, once=once)
         undone = report.undo()
         undone.undo()
-        assert site.upsert(Visits, frame, **options).replayed
+        assert site.upsert(Visits, frame, once=once).replayed
         assert visits(site) == {"a": before.get("a", 0) + 1, "b": before.get("b", 0) + 2}
 
 
 def test_a_batch_cannot_stand_again_beside_another_of_its_content(site: cb.Database) -> None:
-    undone = site.upsert(Visits, VISITS.head(2)).undo()
-    site.upsert(Visits, VISITS.head(2))
+    undone = site.upsert(Visits, VISITS.head(2), once=True).undo()
+    site.upsert(Visits, VISITS.head(2), once=True)
     with pytest.raises(cb.UndoRefused):
         undone.undo()
+    assert visits(site) == {"a": 1, "b": 2}
+
+
+def test_a_batch_without_once_stands_again_beside_another_of_its_content(site: cb.Database) -> None:
+    undone = site.upsert(Visits, VISITS.head(2)).undo()
+    undone.undo()
+    again = site.upsert(Visits, VISITS.head(2))
+    assert visits(site) == {"a": 2, "b": 4}
+    again.undo()
     assert visits(site) == {"a": 1, "b": 2}
 
 
@@ -174,15 +241,15 @@ def test_the_time_of_a_call_is_no_content(db: cb.Database) -> None:
 
 def test_a_transaction_that_is_rolled_back_is_not_once(site: cb.Database) -> None:
     with pytest.raises(ZeroDivisionError), site.transaction():
-        site.upsert(Visits, VISITS.head(2))
+        site.upsert(Visits, VISITS.head(2), once=True)
         raise ZeroDivisionError
-    assert not site.upsert(Visits, VISITS.head(2)).replayed
+    assert not site.upsert(Visits, VISITS.head(2), once=True).replayed
 
 
 def test_a_plan_of_what_was_written(site: cb.Database) -> None:
-    plan = site.upsert(Visits, VISITS.head(2), plan=True)
+    plan = site.upsert(Visits, VISITS.head(2), plan=True, once=True)
     first = plan.apply()
-    again = site.upsert(Visits, VISITS.head(2), plan=True)
+    again = site.upsert(Visits, VISITS.head(2), plan=True, once=True)
     assert again.report.replayed
     assert again.changes.is_empty()
     assert again.apply().batch_id == first.batch_id

@@ -37,8 +37,7 @@ class MergeParts:
         key: the key columns.
         insert: the columns of a new row.
         update: the columns that an existing row takes over.
-        compare: the columns that decide whether an existing row changes at all, each with the form in
-            which two of its values can be compared.
+        compare: the columns that decide whether an existing row changes at all, each with its codec.
         returning: what is read back of each written row: SQL form, column, and name in the result;
             nothing where the database does not need to.
         alive: a condition that an existing row must meet to be updated.
@@ -52,7 +51,7 @@ class MergeParts:
     key: tuple[str, ...]
     insert: tuple[str, ...]
     update: tuple[str, ...]
-    compare: tuple[tuple[str, str], ...]
+    compare: tuple[tuple[str, Codec], ...]
     returning: tuple[tuple[str, str, str], ...]
     alive: str = "true"
     overriding: str = ""
@@ -482,7 +481,7 @@ def on_conflict_merge(parts: MergeParts, inserted: str = "") -> str:
 
     Example:
         >>> parts = MergeParts('"foods"', 'SELECT s.c0 AS "id", s.c1 AS "name" FROM stage AS s',
-        ...     ('"id"',), ('"id"', '"name"'), ('"name"',), (('"name"', "{}"),), (("{}", '"id"', "c0"),))
+        ...     ('"id"',), ('"id"', '"name"'), ('"name"',), (('"name"', Codec("text", pl.String())),), (("{}", '"id"', "c0"),))
         >>> print(on_conflict_merge(parts, "xmax = 0"))
         INSERT INTO "foods" AS t ("id", "name")
         SELECT "id", "name" FROM (SELECT s.c0 AS "id", s.c1 AS "name" FROM stage AS s) AS s WHERE true
@@ -511,7 +510,7 @@ def assignments(parts: MergeParts, new: str) -> str:
     Returns:
         What follows ``SET``.
     """
-    forms = {name: form for name, form in parts.compare if form != "{}"}
+    forms = {name: codec.exact for name, codec in parts.compare if codec.compare != "{}"}
 
     def value(name: str) -> str:
         if name not in forms:
@@ -534,8 +533,8 @@ def differs(parts: MergeParts, new: str) -> str:
     """
     return chain(
         [
-            parts.spelling.differs(form.format(f"t.{name}"), form.format(f"{new}.{name}"))
-            for name, form in parts.compare
+            parts.spelling.differs(codec.exact.format(f"t.{name}"), codec.exact.format(f"{new}.{name}"))
+            for name, codec in parts.compare
         ],
         "OR",
     )

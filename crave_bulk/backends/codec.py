@@ -51,7 +51,8 @@ class Codec:
         decode: from the wire's dtype to the contract's.
         stage: SQL from the staging table's column to the target's; ``{}`` stands for the column.
         read: SQL from the target's column to the wire.
-        compare: SQL that brings a target's column to a form in which ``IS DISTINCT FROM`` is exact.
+        compare: SQL that brings a target's column to a form in which values that say the same are equal.
+        collate: SQL behind `compare` that tells any two texts apart, whatever the collation of the column.
         order: SQL over a target's column that sorts as its values do.
         readable: SQL over a target's column that is false if a frame cannot hold its value exactly, as another
             program wrote it; nothing if it always can.
@@ -78,6 +79,7 @@ class Codec:
     stage: str = "{}"
     read: str = "{}"
     compare: str = "{}"
+    collate: str = ""
     order: str = "{}"
     readable: str = ""
     fetchable: str = ""
@@ -89,6 +91,11 @@ class Codec:
     spellings: str = ""
     fallible: bool = False
     same: Same | None = None
+
+    @property
+    def exact(self) -> str:
+        """SQL over a target's column, in a form in which ``IS DISTINCT FROM`` is exact."""
+        return self.compare + self.collate
 
 
 @dataclass(frozen=True, slots=True)

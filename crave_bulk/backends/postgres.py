@@ -534,7 +534,7 @@ class Postgres(Backend):
 
         Example:
             >>> parts = MergeParts('"foods"', 'SELECT s._row, s.c0::uuid AS "id", s.c1 AS "n" FROM stage AS s',
-            ...     ('"id"',), ('"id"', '"n"'), ('"n"',), (('"n"', "{}"),), (("{}::text", '"id"', "c0"),))
+            ...     ('"id"',), ('"id"', '"n"'), ('"n"',), (('"n"', Codec("bigint", pl.Int64())),), (("{}::text", '"id"', "c0"),))
             >>> print(merge_statement(parts))
             MERGE INTO "foods" AS t
             USING (SELECT s._row, s.c0::uuid AS "id", s.c1 AS "n" FROM stage AS s) AS s ON t."id" = s."id"

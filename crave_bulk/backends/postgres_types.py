@@ -72,14 +72,25 @@ def codec(column: Column) -> Codec:
         ContractError: there is no exact form for the dtype.
     """
     if column.sql_type is None:
-        return replace(_declared(column), text="{0}::text")
+        declared = _declared(column)
+        return replace(declared, text="{0}::text", collate=_collate(parse_type(declared.sql_type), declared))
     kind = parse_type(column.sql_type)
     found = _found(kind, column.dtype)
+    found = replace(found, collate=_collate(kind, found))
     if isinstance(found.wire, pl.String) or found.wire == pl.List(pl.String):
         found = replace(found, kept=_kept(column.sql_type, kind, column.dtype))
     return replace(found, sql_type=column.sql_type, text="{0}::text")
 
 
+def _collate(kind: SqlType, form: Codec) -> str:
+    """Compare texts byte by byte, where their column may have a collation that takes others for equal."""
+    texts = form.compare.endswith(("::text", "::text[]")) or (
+        kind.base in _COLLATED and form.compare in ("{}", _to(kind))
+    )
+    return ' COLLATE pg_catalog."C"' if texts else ""
+
+
+_COLLATED = ("text", "character varying", "character", "bpchar")
 _NUMBERED = {"oid", "xid", "cid", "xid8", "tid"}  # some of which take -1 for a large number
 
 
@@ -571,9 +582,11 @@ def form(column: Column) -> Form:
         if kind.base not in (*_ANY_VALUE, *_TEXTS):
             return always(raw)
         read = f"CASE WHEN {_ONE_DIMENSION} THEN {{0}} END"
-        return Form(Codec("", pl.List(native), stage=_to(kind), read=read), raw, _ONE_DIMENSION)
+        plain = Codec("", pl.List(native), stage=_to(kind), read=read)
+        return Form(replace(plain, collate=_collate(kind, plain)), raw, _ONE_DIMENSION)
     if kind.base in (*_ANY_VALUE, *_TEXTS):
-        return always(Codec("", native))
+        plain = Codec("", native)
+        return always(replace(plain, collate=_collate(kind, plain)))
     clean = _CLEAN.get(kind.base)
     if clean is None:
         return always(raw)
@@ -588,4 +601,5 @@ def _raw(kind: SqlType) -> Codec:
     read, stage = "{}::text", _to(kind)
     if kind.base == "timestamp with time zone" and not kind.array:
         read, stage = "({} AT TIME ZONE 'UTC')::text", "({}::timestamp AT TIME ZONE 'UTC')"
-    return Codec("", pl.String(), stage=stage, read=read, compare="{}::text")
+    form = Codec("", pl.String(), stage=stage, read=read, compare="{}::text")
+    return replace(form, collate=_collate(kind, form))

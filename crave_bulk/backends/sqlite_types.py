@@ -60,8 +60,13 @@ def codec(column: Column) -> Codec:
         ContractError: there is no exact form for the dtype.
     """
     if column.sql_type is None:
-        return _declared(column)
-    return replace(_found(parse_type(column.sql_type), column), sql_type=column.sql_type)
+        return _collated(_declared(column))
+    return _collated(replace(_found(parse_type(column.sql_type), column), sql_type=column.sql_type))
+
+
+def _collated(form: Codec) -> Codec:
+    """Compare texts byte by byte: the column's own collation, such as NOCASE, may take others for equal."""
+    return replace(form, collate=" COLLATE BINARY") if isinstance(form.wire, pl.String) else form
 
 
 def _declared(column: Column) -> Codec:
@@ -598,7 +603,7 @@ def form(column: Column) -> Form:
         return always(raw, _RAW_WRITTEN)
     stored, wire = held
     # The driver would bring all values of a column to one type.
-    plain = Codec("", wire, read=f"iif(typeof({{0}}) = '{stored}', {{0}}, NULL)")
+    plain = _collated(Codec("", wire, read=f"iif(typeof({{0}}) = '{stored}', {{0}}, NULL)"))
     return Form(plain, raw, f"typeof({{0}}) IN ('{stored}', 'null')", _RAW_WRITTEN)
 
 

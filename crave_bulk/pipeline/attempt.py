@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from crave_bulk.errors import ContractError, DatabaseError
-from crave_bulk.pipeline import combine, dedupe, inheritance, reasons, resolve
+from crave_bulk.pipeline import combine, dedupe, defaults, inheritance, reasons, resolve
 from crave_bulk.pipeline.absent import AbsentRows
 from crave_bulk.pipeline.accounts import Accounts
 from crave_bulk.pipeline.checks import Checks
@@ -441,7 +441,7 @@ class Attempt:
         own = [r for r in (*contract.references, *contract.pointers) if r.table == contract.name]
         borne = {name for reference in own for name in reference.targets}
         # What others bear may depend on which of them are refused, and so may the key that `on` gives to a row.
-        if not settled.hopeless or job.ignores or job.on or job.newer or borne & set(job.rules):
+        if not settled.hopeless or job.ignores or job.on or job.newer or borne & job.combined:
             return set()
         if self.repeats and self._states_decide:
             # A later row of a key may have its pointer from the one before.
@@ -470,14 +470,15 @@ class Attempt:
         checked |= {
             name for reference in (*contract.references, *contract.pointers) for name in reference.columns
         }
-        return self.job.newer is not None or bool(checked & set(self.job.rules))
+        checked |= {name for name in self.job.defaulted if not contract.column(name).nullable}
+        return self.job.newer is not None or bool(checked & self.job.combined)
 
     def _combined_with(self, rows: pl.DataFrame, gone: Collection[int]) -> tuple[set[int], set[int]]:
         """Find the rows that came after a refused row of their key; and all that were combined with one.
 
         What comes of lists is known of the last row of a key alone, and so the rows before it are among the latter.
         """
-        if not (self.repeats and (self.job.rules or self.job.newer)):
+        if not (self.repeats and self.job.combines):
             return set(), set()
         lost = rows.filter(pl.col("_row").is_in(list(gone)))
         first = lost.group_by(self.key).agg(since=pl.col("_row").min())
@@ -521,7 +522,7 @@ class Attempt:
         superseded = set(same["_row"]) - set(errors)
         if not (unsure or superseded):
             return
-        if self._passes > _PASSES or (superseded and (self.job.rules or self.job.newer)):
+        if self._passes > _PASSES or (superseded and self.job.combines):
             # Which of the rows that were combined is to blame shows only if they are written one after the other.
             apart = set(same["_row"])
             raise _OneByOne(apart | meeting.after(apart))
@@ -675,12 +676,13 @@ class Attempt:
         rules = {VALUE + name: rule for name, rule in job.rules.items()}
         best = {VALUE + name: wanted for name, wanted in self.wire.contract.best.items()}
         with self.clock.phase("dedupe", rows.height):
-            chosen = job.frame.select(pl.col(name).alias(VALUE + name) for name in names)
-            values = rows.select("_row", *self.key).hstack(chosen[rows["_row"]])
+            chosen = [job.frame[name].gather(rows["_row"]).alias(VALUE + name) for name in names]
+            values = rows.select("_row", *self.key).with_columns(chosen)
             there = self._existing(rows, names) if job.looks_back else values.clear().drop("_row")
             if job.looks_back:
                 fresh = rows.join(there, on=self.key, how="anti")["_row"]
                 rows = rows.with_columns(fresh=pl.col("_row").is_in(fresh.implode()).cast(pl.Int32))
+                rows, values = self._with_nulls(rows, values, fresh, refused)
             stale = combine.stale(values, there, self.key, VALUE + job.newer) if job.newer else none
             rows, values = without(rows, set(stale)), without(values, set(stale))
             while True:
@@ -697,6 +699,20 @@ class Attempt:
             for name in job.rules
         ]
         return rows.with_columns(found.rows.select(encoded)), stale
+
+    def _with_nulls(
+        self, rows: pl.DataFrame, values: pl.DataFrame, fresh: pl.Series, refused: Refused
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Take defaults back from rows that exist, and refuse those whose null would replace what may not be null."""
+        job = self.job
+        if not job.defaulted:
+            return rows, values
+        nulls = defaults.written_nulls(rows, fresh, self.key, job.defaulted)
+        for name, numbers in defaults.forbidden(self.wire, job.rules, rows, nulls).items():
+            if len(numbers):
+                refused.failures.append(reasons.null_failures(name, numbers))
+        rows, values = (defaults.with_nulls(part, self.wire, nulls) for part in (rows, values))
+        return without(rows, refused.rows), without(values, refused.rows)
 
     def _existing(self, rows: pl.DataFrame, names: list[str]) -> pl.DataFrame:
         """Fetch what stands in some columns of the batch's keys, and keep others from changing it."""

@@ -172,6 +172,10 @@ def prepare(
         ContractError: the frame does not fit the table.
     """
     clock = Clock()
+    if (
+        call.verb == "sync"
+    ):  # it makes the table equal to the frame, so nothing is combined with what is there
+        wire, call = _over(wire, call, call.contract.without_rules())
     _check_on(open_session, call)
     frame = fit_keys(call.contract, source) if call.verb == "delete" else to_polars(source)
     if call.kind in ("insert", "merge"):
@@ -181,7 +185,7 @@ def prepare(
         wire, call = Wire(contract, wire.backend), replace(call, contract=contract)
     with clock.phase("validate", frame.height):
         intake, checked = _take(wire, call, frame)
-        job = _job(wire, call, intake, checked.frame)
+        job = _job(wire, call, intake, frame, checked.frame)
     return RowWork(wire, call, frame, job, checked.failures, clock)
 
 
@@ -195,9 +199,14 @@ def _completed(
             return session.backend.reflect(session, call.contract.name)
 
     contract = filled_by_database(call.contract, frame, found)
-    return (
-        (wire, call) if contract is call.contract else (wire.over(contract), replace(call, contract=contract))
-    )
+    return _over(wire, call, contract)
+
+
+def _over(wire: Wire, call: Call, contract: Contract) -> tuple[Wire, Call]:
+    """Take another contract of the same table."""
+    if contract is call.contract:
+        return wire, call
+    return wire.over(contract), replace(call, contract=contract)
 
 
 def _take(wire: Wire, call: Call, frame: pl.DataFrame) -> tuple[Intake, Validated]:
@@ -259,7 +268,7 @@ def _check_on(open_session: Callable[[], AbstractContextManager[Session]], call:
         )
 
 
-def _job(wire: Wire, call: Call, intake: Intake, frame: pl.DataFrame) -> Job:
+def _job(wire: Wire, call: Call, intake: Intake, source: pl.DataFrame, frame: pl.DataFrame) -> Job:
     contract = call.contract
     if call.newer is not None and (
         not isinstance(call.newer, str) or call.newer not in intake.given or call.newer in contract.key
@@ -288,7 +297,14 @@ def _job(wire: Wire, call: Call, intake: Intake, frame: pl.DataFrame) -> Job:
         distinct=call.duplicates == "error",
         changed="deleted" if call.verb == "delete" else "updated",
         others=_others(call, frame) if call.verb == "sync" else None,
+        defaulted=_defaulted(call, intake, source) if call.kind == "merge" else {},
     )
+
+
+def _defaulted(call: Call, intake: Intake, source: pl.DataFrame) -> dict[str, pl.Series]:
+    """Note which nulls were filled as if their rows were new; those that say which row is meant must have a value."""
+    names = intake.gaps - {*call.contract.key, *(call.on or ())}
+    return {name: source[name].is_null() for name in call.contract.column_names if name in names}
 
 
 def _others(call: Call, frame: pl.DataFrame) -> Others:

@@ -449,7 +449,7 @@ def update_sql(
 
 def _differs(wire: Wire, new: Mapping[str, str]) -> str:
     """Write the condition that a row does not have some values yet."""
-    forms = {name: wire.codecs[name].compare for name in new}
+    forms = {name: wire.codecs[name].exact for name in new}
     parts = [
         wire.backend.spelling.differs(forms[name].format(f"t.{quote(name)}"), forms[name].format(value))
         for name, value in new.items()

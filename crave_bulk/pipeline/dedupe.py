@@ -57,7 +57,7 @@ def changes_sql(wire: Wire, compare: Sequence[str], alive: str = "true", held: s
         >>> with cb.connect() as db:
         ...     print(changes_sql(Wire(cb.table.contract_of(Foods), db.backend), ["name"]))
         SELECT * FROM (SELECT s._row, CASE WHEN t."food_id" IS NULL THEN -1
-        ELSE CASE WHEN t."name" IS DISTINCT FROM s."name" THEN 1 ELSE 0 END END AS mask
+        ELSE CASE WHEN t."name" COLLATE BINARY IS DISTINCT FROM s."name" COLLATE BINARY THEN 1 ELSE 0 END END AS mask
         FROM (SELECT s._row, s.c0 AS "food_id", s.c1 AS "name" FROM crave_bulk_stage AS s WHERE true) AS s
         LEFT JOIN "foods" AS t ON t."food_id" = s."food_id" AND true) AS changes WHERE mask <> 0
     """
@@ -77,7 +77,7 @@ def changes_sql(wire: Wire, compare: Sequence[str], alive: str = "true", held: s
 
 
 def _differs(wire: Wire, name: str) -> str:
-    form = wire.codecs[name].compare
+    form = wire.codecs[name].exact
     return wire.backend.spelling.differs(form.format(f"t.{quote(name)}"), form.format(f"s.{quote(name)}"))
 
 

@@ -32,6 +32,7 @@ class Intake:
         stamped: the columns that were set to the time of the batch because of ``on_update``.
         written: the columns that a new row is given; the database fills in the others.
         later: what fills the nulls of the columns that must be coerced first, which may refuse a value.
+        gaps: the columns of the caller's frame that have nulls which a default fills.
     """
 
     frame: pl.DataFrame
@@ -39,6 +40,7 @@ class Intake:
     stamped: frozenset[str]
     written: frozenset[str]
     later: Mapping[str, pl.Expr]
+    gaps: frozenset[str]
 
 
 def to_polars(source: Any) -> pl.DataFrame:
@@ -155,12 +157,13 @@ def fit(
     schema = frame.schema
     columns = [_fill(c, frame, schema.get(c.name), now, c.name in made) for c in contract.columns]
     filled = frame.with_columns(columns).select(contract.column_names)
+    gaps = {c.name: c for c in contract.columns if c.name in made and _has_gaps(c, frame)}
     later = {
-        c.name: _make(c, frame.height, now)
-        for c in contract.columns
-        if c.name in made and _has_gaps(c, frame) and schema[c.name] not in (c.dtype, pl.Null)
+        name: _make(c, frame.height, now)
+        for name, c in gaps.items()
+        if schema[name] not in (c.dtype, pl.Null)
     }
-    return Intake(filled, given, frozenset(stamped), given | made, later)
+    return Intake(filled, given, frozenset(stamped), given | made, later, frozenset(gaps))
 
 
 def typed_as_given(contract: Contract, schema: Mapping[str, pl.DataType]) -> Contract:

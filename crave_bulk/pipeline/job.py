@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -40,6 +41,7 @@ class Job:
         renamed: ``_row`` and the short columns of the keys that a trigger is known to give to rows.
         restores: rows are put back as they were, also the values that the database always makes itself.
         others: what becomes of the rows of the table that are not in the frame, if anything does.
+        defaulted: column → which rows of the frame had a null that its default has filled, as if they were new.
     """
 
     wire: Wire
@@ -56,10 +58,21 @@ class Job:
     spares: bool = False
     restores: bool = False
     others: Others | None = None
+    renamed: pl.DataFrame | None = None
+    defaulted: Mapping[str, pl.Series] = field(default_factory=dict)
 
     @property
     def looks_back(self) -> bool:
         """Whether what stands in the table takes part in what a row comes to."""
-        return self.newer is not None or any(rule not in ("replace", "keep") for rule in self.rules.values())
+        rules = any(rule not in ("replace", "keep") for rule in self.rules.values())
+        return self.newer is not None or rules or bool(self.defaulted)
 
-    renamed: pl.DataFrame | None = None
+    @property
+    def combines(self) -> bool:
+        """Whether what a row comes to depends on the rows of its key before it."""
+        return bool(self.rules or self.newer or self.defaulted)
+
+    @property
+    def combined(self) -> set[str]:
+        """The columns of which that is true."""
+        return {*self.rules, *self.defaulted}

@@ -90,7 +90,7 @@ def merge_parts(
         SELECT "id", "name" FROM (SELECT s._row, s.c0 AS "id", s.c1 AS "name" FROM crave_bulk_stage AS s
         WHERE s.wave = 0) AS s WHERE true
         ON CONFLICT ("id") DO UPDATE SET "name" = excluded."name"
-        WHERE t."name" IS DISTINCT FROM excluded."name"
+        WHERE t."name" COLLATE BINARY IS DISTINCT FROM excluded."name" COLLATE BINARY
     """
     contract = wire.contract
     named = {*contract.key, *columns.insert, *columns.update}
@@ -101,7 +101,7 @@ def merge_parts(
         key=tuple(map(quote, contract.key)),
         insert=tuple(map(quote, columns.insert)),
         update=tuple(map(quote, columns.update)),
-        compare=tuple((quote(name), wire.codecs[name].compare) for name in columns.compare),
+        compare=tuple((quote(name), wire.codecs[name]) for name in columns.compare),
         returning=tuple((wire.codecs[n].read, quote(n), wire.short[n]) for n in contract.key if read_keys),
         overriding=" OVERRIDING SYSTEM VALUE" if overrides else "",
         spelling=wire.backend.spelling,
@@ -170,8 +170,10 @@ def update_sql(parts: MergeParts, target: str = "t.") -> str:
         One statement; a row that would not change is neither written nor read back.
 
     Example:
+        >>> from crave_bulk.backends.codec import Codec
+        >>> import polars as pl
         >>> parts = MergeParts('"foods"', 'SELECT s.c0 AS "id", s.c1 AS "n" FROM stage AS s',
-        ...     ('"id"',), (), ('"n"',), (('"n"', "{}"),), (("{}", '"id"', "c0"),))
+        ...     ('"id"',), (), ('"n"',), (('"n"', Codec("bigint", pl.Int64())),), (("{}", '"id"', "c0"),))
         >>> print(update_sql(parts))
         UPDATE "foods" AS t SET "n" = s."n"
         FROM (SELECT s.c0 AS "id", s.c1 AS "n" FROM stage AS s) AS s

@@ -67,6 +67,21 @@ def repeat_failures(wire: Wire, frame: pl.DataFrame, rows: pl.Series) -> pl.Data
     return failures.failures("unique", "duplicates", names, rows, values, message)
 
 
+def null_failures(name: str, rows: pl.Series) -> pl.DataFrame:
+    """Write one failure per row that exists and would lose a value which it must have.
+
+    Args:
+        name: the column.
+        rows: the numbers of the rows.
+
+    Returns:
+        A frame of failures.
+    """
+    message = f"{name} may not be null: the row exists already, and the default is for new rows"
+    values = pl.Series([None] * len(rows), dtype=pl.String)
+    return failures.failures("validate", "not_nullable", name, rows, values, message)
+
+
 def unique_failures(wire: Wire, frame: pl.DataFrame, settled: Settled) -> Iterator[pl.DataFrame]:
     """Write one failure per row that another row stands in the way of.
 

@@ -82,6 +82,7 @@ class Batch:
         self.started = dt.datetime.now(dt.UTC)
         self._start = time.perf_counter()
         self._once: once.Key | None = None
+        self._notes: tuple[str, ...] = ()
         self._retries = self._races = 0
         self._settled = False  # nobody else can be to blame for what is refused
         self._joined = False
@@ -143,7 +144,7 @@ class Batch:
                 if self._races and not self._joined and session.backend.wait_turn:
                     # Those who have met take turns from now on; else eight who bring the same new keys meet again.
                     session.execute(session.backend.wait_turn.format(ledger.number(f"write {work.table}")))
-                if book is None or self._once is None or not self._replay(session, book, work, self._once):
+                if book is None or not self._replay(session, book, work):
                     self._write(session, book, work)
         except _RolledBack:
             pass
@@ -152,16 +153,18 @@ class Batch:
             self._settled = constraint is not None and not work.shared(session, constraint)
             raise
 
-    def _replay(self, session: Session, book: ledger.Ledger, work: Work, key: once.Key) -> bool:
+    def _replay(self, session: Session, book: ledger.Ledger, work: Work) -> bool:
         """Take the report of a batch that was written once already, where there is one."""
-        if self.options.plan and not book.exists(session):
+        key = self._once
+        if key is None or (self.options.plan and not book.exists(session)):
             return False
         try:
-            found = book.claim(session, key.text)
+            found = book.claim(session, key.text) if key.text else None
+            self._notes = once.notes(session, book, key, work)
         except TableNotFound as error:
             book.forget()
             raise Raced from error  # somebody has dropped it
-        if not found.height:
+        if found is None or not found.height:
             return False
         report = replace(once.replayed(session, key, work, found.row(0, named=True)), database=self.db)
         self._result = Plan(report, [], None) if self.options.plan else report
@@ -224,7 +227,7 @@ class Batch:
 
     def _report(self, work: Work, verdict: Verdict, *, committed: bool) -> Report:
         report = work.report(verdict, self.id, committed=committed)
-        notes = (*(self._once.notes if self._once else ()), *verdict.notes)
+        notes = (*self._notes, *verdict.notes)
         if verdict.unkept:
             notes += (f"This batch cannot be taken back: {verdict.unkept}.",)
         spent = time.perf_counter() - self._start

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from shapes import Brief, Column, Key, Row, Shape
+from shapes import Brief, Key, Row, Shape
 
 Rows = dict[Key, Row]
 Step = Callable[[Rows, int, Row], tuple[str, Key]]  # writes a row: what became of it, and its key
@@ -75,7 +75,7 @@ class Model:
         shape = self.shapes[call.number]
 
         def step(table: Rows, number: int, row: Row) -> tuple[str, Key]:
-            new = complete(shape, row, made.get(number, (-1 - number,)))
+            new = complete(shape, filled(shape, row, call), made.get(number, (-1 - number,)))
             key = shape.key_of(new)
             if key in table:
                 return ("ignored" if call.on_conflict == "ignore" else "rejected"), key
@@ -90,12 +90,13 @@ class Model:
         shape = self.shapes[call.number]
 
         def step(table: Rows, number: int, row: Row) -> tuple[str, Key]:
-            new = complete(shape, row, made.get(number, (-1 - number,)))
+            full = filled(shape, row, call)
+            new = complete(shape, full, made.get(number, (-1 - number,)))
             key = shape.key_of(new)
             if call.on:
-                if any(row[name] is None for name in call.on):
+                if any(full[name] is None for name in call.on):
                     return "rejected", ()
-                same = (k for k, old in table.items() if all(old[name] == row[name] for name in call.on))
+                same = (k for k, old in table.items() if all(old[name] == full[name] for name in call.on))
                 found = next(same, None)
                 if found is None and key in table:
                     return "rejected", key
@@ -103,10 +104,18 @@ class Model:
             if key not in table:
                 return store(shape, table, key, new), key
             old = table[key]
+            row = {**row, **{name: full[name] for name in call.on}}
+            rules = {name: "replace" if call.verb == "sync" else shape[name].rule for name in row}
+            if any(
+                value is None and rules[name] == "replace" and not shape[name].nullable
+                for name, value in row.items()
+                if name not in shape.key
+            ):
+                return "rejected", key
             if call.newer and not is_newer(old[call.newer], row[call.newer]):
                 return "stale", key
             values = {
-                name: merged(shape[name], old[name], value)
+                name: merged(rules[name], old[name], value)
                 for name, value in row.items()
                 if name not in shape.key
             }
@@ -171,7 +180,8 @@ class Model:
             turns = [number for number in range(len(call.rows)) if number not in refused]
             while turns:
                 for number in turns:
-                    said[number] = step(trial, number, filled(shape, call.rows[number], call))
+                    row = {name: call.rows[number][name] for name in call.columns}
+                    said[number] = step(trial, number, row)
                     if said[number][0] == "written":
                         left[number] = dict(trial[said[number][1]])
                 # A sync means its end: a row may have the value that only a later one gives up.
@@ -296,7 +306,7 @@ class Model:
 
 
 def filled(shape: Shape, row: Row, call: Call) -> Row:
-    """Take the columns of a call from a row; a null takes the default, unless the call only updates."""
+    """Take the columns of a call from a new row: a null takes the default, unless the call only updates."""
     given = {name: row[name] for name in call.columns}
     if call.verb == "update":
         return given
@@ -333,9 +343,8 @@ def is_newer(old: Any, new: Any) -> bool:
     return old is None or (new is not None and new >= old)
 
 
-def merged(column: Column, old: Any, new: Any) -> Any:
+def merged(rule: str, old: Any, new: Any) -> Any:
     """Combine two values by the rule of their column."""
-    rule = column.rule
     if rule == "replace":
         return new
     if rule == "keep":

@@ -135,8 +135,6 @@ class Run:
             options["on_conflict"] = call.on_conflict
         if call.verb == "upsert":
             options |= {"on": list(call.on) or None, "newer": call.newer}
-        if call.verb in ("upsert", "sync"):
-            options["once"] = False
         if call.verb == "sync":
             options |= {"within": where_of(call.where) if call.where else None, "hard": call.hard}
         if call.verb.startswith("delete"):
