@@ -17,7 +17,7 @@ from crave_bulk.backends.base import Backend
 from crave_bulk.backends.codec import Codec, inner_dtype
 from crave_bulk.errors import ContractError
 from crave_bulk.scalar import kind_of, many, to_scalar, to_scalars, to_series
-from crave_bulk.sql import chain
+from crave_bulk.sql import FALSE, chain
 from crave_bulk.table import Column, FieldOptions
 
 EQUALITY = ("=", "<>", "IS DISTINCT FROM", "IS NOT DISTINCT FROM")
@@ -254,7 +254,7 @@ class Comparer:
         present = [item for item in items if item is not None]
         nulls = len(present) < len(items)
         if not present:
-            return "false", nulls
+            return FALSE, nulls
         if column.dtype.is_nested():
             return chain([self.compare(operand, "=", item) for item in present], "OR"), nulls
         operand = self._as_given(operand, present)

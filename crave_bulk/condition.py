@@ -20,7 +20,7 @@ from sqlglot.errors import SqlglotError
 from crave_bulk.compare import Comparer, Operand, synthetic, unknown_column
 from crave_bulk.errors import ContractError
 from crave_bulk.scalar import to_scalar
-from crave_bulk.sql import literal
+from crave_bulk.sql import FALSE, TRUE, literal
 
 _ALLOWED = (
     "allowed are columns, literals, AND OR NOT, = <> < <= > >=, IS [NOT] NULL, IS [NOT] DISTINCT FROM, "
@@ -115,12 +115,12 @@ class _Reader:
         term = self.term(node)
         if isinstance(term, _Constant):
             if isinstance(term.value, bool):
-                return "true" if term.value else "false"
+                return TRUE if term.value else FALSE
             raise _NotAllowed(f"{term.value!r} is not true or false: compare it with a column")
         if not isinstance(term.column.dtype, pl.Boolean):
             raise _NotAllowed(f"{term.column.name!r} ({term.column.dtype}) is not true or false: compare it")
         # On SQLite any number but 0 would be true.
-        return f"({term.sql} = true)" if term.codec.readable and isinstance(node, exp.Column) else term.sql
+        return f"({term.sql} = {TRUE})" if term.codec.readable and isinstance(node, exp.Column) else term.sql
 
     def term(self, node: exp.Expr) -> _Term:
         """Read any expression."""
@@ -246,7 +246,7 @@ class _Reader:
             return self.boolean(f"{operand.sql} IS NULL")
         if isinstance(right, exp.Boolean) and isinstance(operand.column.dtype, pl.Boolean):
             if operand.codec.readable:  # on SQLite any number but 0 would be true
-                return self.boolean(f"coalesce({operand.sql} = {'true' if right.this else 'false'}, false)")
+                return self.boolean(f"coalesce({operand.sql} = {TRUE if right.this else FALSE}, {FALSE})")
             return self.boolean(f"{operand.sql} IS {'TRUE' if right.this else 'FALSE'}")
         raise _NotAllowed("IS is for NULL, and for TRUE or FALSE of a boolean")
 

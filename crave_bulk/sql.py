@@ -223,6 +223,8 @@ class Spelling:
         )
 
 
+# SQLite takes the words true and false for columns of that name, where a table has such.
+TRUE, FALSE = "(1 IS NOT NULL)", "(1 IS NULL)"
 PLAIN = Spelling()  # of a database in which nobody can make another function or operator
 
 

@@ -15,7 +15,7 @@ from crave_bulk.condition import compile_text
 from crave_bulk.errors import ContractError
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.scalar import many
-from crave_bulk.sql import chain, quote
+from crave_bulk.sql import FALSE, TRUE, chain, quote
 
 Where = Mapping[str, Any] | str | None
 
@@ -71,13 +71,13 @@ def compile_where(
         for column in wire.contract.columns
     }
     if where is None:
-        sql = "true"
+        sql = TRUE
     elif isinstance(where, str):
         sql = compile_text(comparer, str(wire.contract.name), columns, where)
     elif isinstance(where, Mapping):
         table = str(wire.contract.name)
         parts = [_entry(comparer, table, columns, key, value) for key, value in where.items()]
-        sql = chain([f"({part})" for part in parts], "AND") or "true"
+        sql = chain([f"({part})" for part in parts], "AND") or TRUE
     else:
         raise ContractError(
             f"where={where!r} is not a condition: write a mapping such as {{'price__lt': 5}}, or a SQL condition as text"
@@ -149,7 +149,7 @@ def _in(comparer: Comparer, column: Operand, value: Any) -> str:
 
 def _notin(comparer: Comparer, column: Operand, value: Any) -> str:
     test, nulls = comparer.member(column, "notin", value)
-    test = "true" if test == "false" else f"NOT ({test})"
+    test = TRUE if test == FALSE else f"NOT ({test})"
     return f"{test} AND {column.sql} IS NOT NULL" if nulls else test
 
 

@@ -6,7 +6,7 @@ A new database is one new file here. Everything else in crave_bulk is one code p
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from crave_bulk.backends.catalog import Overview
 from crave_bulk.backends.codec import Codec, Form
 from crave_bulk.backends.ddl import Alteration, Missing
 from crave_bulk.errors import BulkError, DatabaseError
-from crave_bulk.sql import PLAIN, Spelling, chain
+from crave_bulk.sql import PLAIN, TRUE, Spelling, chain
 from crave_bulk.table import Column, Contract, Reference, TableName
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ class MergeParts:
 
     Attributes:
         target: the table that is written.
-        source: a sub-query over the staging table: ``_row``, and columns named and typed as the target's.
+        source: a sub-query over the staging table: ``_row``, and columns typed as the target's.
+        short: column → its name in `source`, which is one of our own: SQLite does not let a column of a sub-query be
+            called ``true``.
         key: the key columns.
         insert: the columns of a new row.
         update: the columns that an existing row takes over.
@@ -48,12 +50,13 @@ class MergeParts:
 
     target: str
     source: str
+    short: Mapping[str, str]
     key: tuple[str, ...]
     insert: tuple[str, ...]
     update: tuple[str, ...]
     compare: tuple[tuple[str, Codec], ...]
     returning: tuple[tuple[str, str, str], ...]
-    alive: str = "true"
+    alive: str = TRUE
     overriding: str = ""
     spelling: Spelling = PLAIN
     versions: bool = True
@@ -61,7 +64,15 @@ class MergeParts:
     @property
     def match(self) -> str:
         """The condition that the target ``t`` and the source ``s`` have the same key."""
-        return " AND ".join(self.spelling.equal(f"t.{name}", f"s.{name}") for name in self.key)
+        return " AND ".join(self.spelling.equal(f"t.{name}", f"s.{self.short[name]}") for name in self.key)
+
+    def new(self, name: str, alias: str = "s") -> str:
+        """The value of a column in the row that comes, which is one of the source, or ``excluded``."""
+        return f"{alias}.{name if alias == 'excluded' else self.short[name]}"
+
+    def values(self, names: Iterable[str]) -> str:
+        """Those of several columns, as a list."""
+        return ", ".join(map(self.new, names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,11 +491,11 @@ def on_conflict_merge(parts: MergeParts, inserted: str = "") -> str:
         One statement; a row that would not change is neither written nor read back.
 
     Example:
-        >>> parts = MergeParts('"foods"', 'SELECT s.c0 AS "id", s.c1 AS "name" FROM stage AS s',
+        >>> parts = MergeParts('"foods"', 'SELECT s.c0 AS c0, s.c1 AS c1 FROM stage AS s', {'"id"': "c0", '"name"': "c1"},
         ...     ('"id"',), ('"id"', '"name"'), ('"name"',), (('"name"', Codec("text", pl.String())),), (("{}", '"id"', "c0"),))
         >>> print(on_conflict_merge(parts, "xmax = 0"))
         INSERT INTO "foods" AS t ("id", "name")
-        SELECT "id", "name" FROM (SELECT s.c0 AS "id", s.c1 AS "name" FROM stage AS s) AS s WHERE true
+        SELECT s.c0, s.c1 FROM (SELECT s.c0 AS c0, s.c1 AS c1 FROM stage AS s) AS s WHERE true
         ON CONFLICT ("id") DO UPDATE SET "name" = excluded."name"
         WHERE t."name" IS DISTINCT FROM excluded."name"
         RETURNING "id" AS c0, xmax = 0 AS inserted
@@ -495,7 +506,7 @@ def on_conflict_merge(parts: MergeParts, inserted: str = "") -> str:
     # WHERE true: without it SQLite reads ON as the join of the SELECT.
     return (
         f"INSERT INTO {parts.target} AS t ({', '.join(parts.insert)}){parts.overriding}\n"
-        f"SELECT {', '.join(parts.insert)} FROM ({parts.source}) AS s WHERE true\n"
+        f"SELECT {parts.values(parts.insert)} FROM ({parts.source}) AS s WHERE true\n"
         f"ON CONFLICT ({', '.join(parts.key)}) {action}{read_back(parts, inserted)}"
     )
 
@@ -513,10 +524,11 @@ def assignments(parts: MergeParts, new: str) -> str:
     forms = {name: codec.exact for name, codec in parts.compare if codec.compare != "{}"}
 
     def value(name: str) -> str:
+        comes = parts.new(name, new)
         if name not in forms:
-            return f"{new}.{name}"
-        old, now = forms[name].format(f"t.{name}"), forms[name].format(f"{new}.{name}")
-        return f"CASE WHEN {parts.spelling.differs(old, now)} THEN {new}.{name} ELSE t.{name} END"
+            return comes
+        old, now = forms[name].format(f"t.{name}"), forms[name].format(comes)
+        return f"CASE WHEN {parts.spelling.differs(old, now)} THEN {comes} ELSE t.{name} END"
 
     return ", ".join(f"{name} = {value(name)}" for name in parts.update)
 
@@ -533,7 +545,7 @@ def differs(parts: MergeParts, new: str) -> str:
     """
     return chain(
         [
-            parts.spelling.differs(codec.exact.format(f"t.{name}"), codec.exact.format(f"{new}.{name}"))
+            parts.spelling.differs(codec.exact.format(f"t.{name}"), codec.exact.format(parts.new(name, new)))
             for name, codec in parts.compare
         ],
         "OR",

@@ -67,6 +67,7 @@ class Codec:
             written, and the database say nothing; nothing if it never does.
         spellings: SQL over the staging table's column, the forms in which others may have written the same value of a
             key, separated by commas; nothing if there is one form.
+        spelt: from the text of any such form to the contract's dtype.
         fallible: `stage` may fail for a value that validation let pass, such as text that is no ``inet``.
         same: tells whether a text and what `encode` writes of the value that was read from it say the same, where
             `decode` may lose something; nothing if it never does.
@@ -89,6 +90,7 @@ class Codec:
     refusals: tuple[Refusal, ...] = ()
     kept: str = ""
     spellings: str = ""
+    spelt: Step = same
     fallible: bool = False
     same: Same | None = None
 

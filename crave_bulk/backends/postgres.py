@@ -533,13 +533,13 @@ class Postgres(Backend):
             One statement.
 
         Example:
-            >>> parts = MergeParts('"foods"', 'SELECT s._row, s.c0::uuid AS "id", s.c1 AS "n" FROM stage AS s',
+            >>> parts = MergeParts('"foods"', 'SELECT s._row, s.c0::uuid AS c0, s.c1 AS c1 FROM stage AS s', {'"id"': "c0", '"n"': "c1"},
             ...     ('"id"',), ('"id"', '"n"'), ('"n"',), (('"n"', Codec("bigint", pl.Int64())),), (("{}::text", '"id"', "c0"),))
             >>> print(merge_statement(parts))
             MERGE INTO "foods" AS t
-            USING (SELECT s._row, s.c0::uuid AS "id", s.c1 AS "n" FROM stage AS s) AS s ON t."id" = s."id"
-            WHEN MATCHED AND (t."n" IS DISTINCT FROM s."n") THEN UPDATE SET "n" = s."n"
-            WHEN NOT MATCHED THEN INSERT ("id", "n") VALUES (s."id", s."n")
+            USING (SELECT s._row, s.c0::uuid AS c0, s.c1 AS c1 FROM stage AS s) AS s ON t."id" = s.c0
+            WHEN MATCHED AND (t."n" IS DISTINCT FROM s.c1) THEN UPDATE SET "n" = s.c1
+            WHEN NOT MATCHED THEN INSERT ("id", "n") VALUES (s.c0, s.c1)
             RETURNING s._row, merge_action() = 'INSERT' AS inserted
         """
         if self.version >= _MERGE_RETURNS_ACTION:
@@ -605,7 +605,7 @@ def merge_statement(parts: MergeParts) -> str:
     Returns:
         One statement; a row that would not change is neither written nor read back.
     """
-    sets = ", ".join(f"{name} = s.{name}" for name in parts.update)
+    sets = ", ".join(f"{name} = {parts.new(name)}" for name in parts.update)
     matched = (
         f"WHEN MATCHED AND ({differs(parts, 's')}) THEN UPDATE SET {sets}\n"
         if parts.update and parts.compare
@@ -617,7 +617,7 @@ def merge_statement(parts: MergeParts) -> str:
         f"USING ({parts.source}) AS s ON {parts.match}\n"
         f"{matched}"
         f"WHEN NOT MATCHED THEN INSERT ({', '.join(parts.insert)}){parts.overriding} "
-        f"VALUES ({', '.join(f's.{name}' for name in parts.insert)})\n"
+        f"VALUES ({parts.values(parts.insert)})\n"
         f"RETURNING s._row, {inserted} AS inserted"
     )
 

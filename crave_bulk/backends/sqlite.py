@@ -485,7 +485,7 @@ class SQLite(Backend):
         Returns:
             One statement.
         """
-        return on_conflict_merge(parts, inserted="false")
+        return on_conflict_merge(parts, inserted=sql.FALSE)
 
     def many(self, values: pl.Series) -> tuple[str, str, pl.Series]:
         """Bind many values as one JSON array.

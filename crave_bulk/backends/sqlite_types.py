@@ -32,6 +32,7 @@ from crave_bulk.backends.codec import (
     Codec,
     Form,
     Refusal,
+    Step,
     always,
     decimal_refusals,
     json_form,
@@ -76,7 +77,7 @@ def _declared(column: Column) -> Codec:
         return _stored(Codec(kind, dtype), _is("text"), ordered=_is("text"))
     if isinstance(dtype, pl.Boolean):
         form = Codec("BOOLEAN", pl.Int64(), lambda x: x.cast(pl.Int64), lambda x: x.cast(pl.Boolean))
-        return _stored(form, f"{_is('integer')} AND coalesce({{0}} IN (0, 1), true)", ordered=_IS_NUMBER)
+        return _stored(form, f"{_is('integer')} AND coalesce({{0}} IN (0, 1), 1)", ordered=_IS_NUMBER)
     if dtype.is_integer() and not isinstance(dtype, pl.Int128 | pl.UInt128):
         too_large = Refusal(f"is above {_LARGEST}, the largest integer of SQLite", lambda x: x > _LARGEST)
         refusals = (too_large,) if isinstance(dtype, pl.UInt64) else ()
@@ -112,11 +113,12 @@ def _text_stored(form: Codec, dtype: pl.DataType) -> Codec:
             return _stored(form, _IS_DAY, ordered=_IS_DAY)
         case pl.Time():
             spellings = ", ".join(_fractions(1))
-            return _stored(replace(form, read=_TIME, spellings=spellings), _IS_TIME, ordered=_IS_TIME)
+            form = replace(form, read=_TIME, spellings=spellings, spelt=_spelt_time)
+            return _stored(form, _IS_TIME, ordered=_IS_TIME)
         case pl.Datetime():
             zone = "+00:00" if dtype.time_zone else ""
             test = _is_moment(dtype)
-            form = replace(form, read=_moment(zone), spellings=_spellings(zone))
+            form = replace(form, read=_moment(zone), spellings=_spellings(zone), spelt=_spelt_moment(dtype))
             return _stored(form, test, _NO_MOMENT, ordered=test)
         case pl.Duration():
             return _stored(form, _is_duration(dtype), ordered=_IS_NUMBER)
@@ -124,7 +126,7 @@ def _text_stored(form: Codec, dtype: pl.DataType) -> Codec:
             labels = (
                 ", ".join(literal(name) for name in dtype.categories).replace("{", "{{").replace("}", "}}")
             )
-            known = f"coalesce({{0}} IN ({labels}), true)" if labels else "{0} IS NULL"
+            known = f"coalesce({{0}} IN ({labels}), 1)" if labels else "{0} IS NULL"
             return _stored(form, f"{_is('text')} AND {known}", ordered=_is("text"))
     return _stored(form, _is("text"), ordered=_is("text"))
 
@@ -160,16 +162,16 @@ def _stored(form: Codec, readable: str, why: str = "", ordered: str = "") -> Cod
 
 def _is_integer(dtype: pl.DataType) -> str:
     limits = _LIMITS.get(type(dtype))
-    between = f" AND coalesce({{0}} BETWEEN {limits[0]} AND {limits[1]}, true)" if limits else ""
+    between = f" AND coalesce({{0}} BETWEEN {limits[0]} AND {limits[1]}, 1)" if limits else ""
     return _is("integer") + between
 
 
 def _is_duration(dtype: pl.Duration) -> str:
     test = _is("integer")
     if dtype.time_unit == "ms":
-        return f"{test} AND coalesce({{0}} % 1000 = 0, true)"
+        return f"{test} AND coalesce({{0}} % 1000 = 0, 1)"
     if dtype.time_unit == "ns":
-        return f"{test} AND coalesce({{0}} BETWEEN {-(2**63 // 1000)} AND {2**63 // 1000}, true)"
+        return f"{test} AND coalesce({{0}} BETWEEN {-(2**63 // 1000)} AND {2**63 // 1000}, 1)"
     return test
 
 
@@ -180,22 +182,22 @@ def _is_decimal_text(dtype: pl.Decimal) -> str:
     return (
         f"{_is('text')} AND coalesce({{0}} GLOB '*[0-9]*' AND {{0}} NOT GLOB '*[^0-9.-]*' AND {{0}} NOT GLOB '?*-*' "
         f"AND {{0}} NOT GLOB '*.*.*' AND {_PLAIN} AND length(ltrim(substr({{0}}, 1, {point} - 1), '-0')) <= {whole} "
-        f"AND length(rtrim(substr({{0}}, {point} + 1), '0')) <= {dtype.scale}, true)"
+        f"AND length(rtrim(substr({{0}}, {point} + 1), '0')) <= {dtype.scale}, 1)"
     )
 
 
 def _is_json(dtype: pl.DataType) -> str:
     kind = "array" if isinstance(dtype, pl.List) else "object"
     return (
-        f"{_is('text')} AND CASE WHEN {{0}} IS NULL THEN true WHEN json_valid({{0}}) THEN "
-        f"json_type({{0}}) = '{kind}' ELSE false END"
+        f"{_is('text')} AND CASE WHEN {{0}} IS NULL THEN 1 WHEN json_valid({{0}}) THEN "
+        f"json_type({{0}}) = '{kind}' ELSE 0 END"
     )
 
 
 # A column compared with text would turn it into a number by its affinity, an expression over the column does not.
 # SQLite's date functions let 31 February pass, and know 'now' and Julian days, so what they give is compared with
 # what they were given.
-_IS_DAY = f"{_is('text')} AND coalesce({{0}} IS date({{0}}) AND substr({{0}}, 1, 4) >= '0001', true)"
+_IS_DAY = f"{_is('text')} AND coalesce({{0}} IS date({{0}}) AND substr({{0}}, 1, 4) >= '0001', 1)"
 _DECIMALS = "ltrim(substr({0}, 10), '0123456789') = '' AND length(rtrim(substr({0}, 10), '0')) <= 6"
 _PLAIN = "octet_length({0}) = length({0})"  # no NUL character, at which these functions stop
 _IS_TIME = (
@@ -264,7 +266,7 @@ class _Clock:
             )
         return (
             f"({self.rest} IN ('', 'Z', '+00:00') OR (({fraction}) AND ({self.zone} IN ('', 'Z', '+00:00') "
-            f"OR ({offset} AND coalesce({self.shifted} >= '{first}' AND {self.shifted} < '{last}', false)))))"
+            f"OR ({offset} AND coalesce({self.shifted} >= '{first}' AND {self.shifted} < '{last}', 0)))))"
         )
 
     @property
@@ -291,12 +293,12 @@ def _is_moment(dtype: pl.Datetime) -> str:
     text = (
         f"CASE {written}WHEN {{0}} GLOB '{_TO_SECONDS}*' THEN {clock} AND {_WITH_SECONDS.follows(digits, first, last)} "
         f"WHEN {{0}} GLOB '{_TO_MINUTES}*' THEN {clock} AND {_WITHOUT_SECONDS.follows(digits, first, last)} "
-        f"WHEN {{0}} GLOB '{_DAY}' THEN {day} ELSE false END"
+        f"WHEN {{0}} GLOB '{_DAY}' THEN {day} ELSE 0 END"
     )
     milliseconds = f"{{0}} BETWEEN {_FIRST_MILLISECOND} AND {_LAST_MILLISECOND}"
     if dtype.time_unit == "ns":
         milliseconds += " AND {0} < 9223286400000"  # 2262-04-11
-    return f"CASE typeof({{0}}) WHEN 'text' THEN {text} WHEN 'integer' THEN {milliseconds} WHEN 'null' THEN true ELSE false END"
+    return f"CASE typeof({{0}}) WHEN 'text' THEN {text} WHEN 'integer' THEN {milliseconds} WHEN 'null' THEN 1 ELSE 0 END"
 
 
 def _fractions(start: int) -> list[str]:
@@ -321,6 +323,33 @@ def _spellings(zone: str) -> str:
     midnight = f"iif(substr({{0}}, 12, 15) = '00:00:00.000000', {day}, NULL)"
     milliseconds = "strftime('%s', substr({0}, 1, 19)) * 1000 + substr({0}, 21, 3)"
     return ", ".join([*forms, midnight, milliseconds])
+
+
+def _spelt_time(text: pl.Expr) -> pl.Expr:
+    """Read a time in any form."""
+    return pl.when(text.str.len_bytes() == 5).then(text + ":00").otherwise(text).str.to_time("%H:%M:%S%.f")
+
+
+def _spelt_moment(dtype: pl.Datetime) -> Step:
+    """Read a moment in any form: a day, a clock without seconds or a fraction, an offset, milliseconds since 1970."""
+
+    def read(text: pl.Expr) -> pl.Expr:
+        milliseconds = pl.from_epoch(text.str.extract(r"^(\d{12,})$").cast(pl.Int64), "ms").cast(
+            pl.Datetime("us")
+        )
+        local = text.str.extract(r"^(\d{4}-\d\d-\d\d([ T][0-9:.]+)?)").str.replace("T", " ")
+        clock = pl.when(local.str.len_bytes() == 10).then(pl.lit(" 00:00:00"))
+        lacking = clock.when(local.str.len_bytes() == 16).then(pl.lit(":00")).otherwise(pl.lit(""))
+        moment = (local + lacking).str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us")
+        offset = text.str.extract_groups(r"([+-])(\d\d):(\d\d)$").struct
+        minutes = offset[1].cast(pl.Int64) * 60 + offset[2].cast(pl.Int64)
+        east = pl.when(offset[0] == "-").then(-minutes).otherwise(minutes).fill_null(0)
+        moment = pl.coalesce(milliseconds, moment - pl.duration(minutes=east))
+        if dtype.time_zone:
+            moment = moment.dt.replace_time_zone("UTC").dt.convert_time_zone(dtype.time_zone)
+        return moment.cast(dtype)
+
+    return read
 
 
 def _moment(zone: str) -> str:
@@ -547,8 +576,8 @@ def _found_decimal(kind: SqlType, dtype: pl.Decimal) -> Codec:
     zeros = "." + "0" * scale if scale else ""
     read = f"CASE typeof({{0}}) WHEN 'integer' THEN {{0}} || '{zeros}' WHEN 'real' THEN {written} END"
     fits = f"abs({{0}}) < 1e{whole} AND CAST({written} AS REAL) = {{0}} AND CAST(printf('%.{scale}f', {{0}}) AS REAL) = {{0}}"
-    small = f"{{0}} > -{10**whole} AND {{0}} < {10**whole}" if whole <= 18 else "true"
-    readable = f"CASE typeof({{0}}) WHEN 'null' THEN true WHEN 'integer' THEN {small} WHEN 'real' THEN {fits} ELSE false END"
+    small = f"{{0}} > -{10**whole} AND {{0}} < {10**whole}" if whole <= 18 else "1"
+    readable = f"CASE typeof({{0}}) WHEN 'null' THEN 1 WHEN 'integer' THEN {small} WHEN 'real' THEN {fits} ELSE 0 END"
     why = f"{_TEXT} || ' has more than {scale} decimals or {min(_DIGITS, whole + scale)} digits, or is not a number'"
     digits = 18 if scale == 0 else _DIGITS  # whole numbers are stored as such
     long = Refusal(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -25,7 +25,7 @@ from crave_bulk.pipeline.staging import Staging
 from crave_bulk.pipeline.verdict import Verdict
 from crave_bulk.pipeline.work import Turn
 from crave_bulk.pipeline.write import Raced, Unordered, Writer
-from crave_bulk.sql import quote_all
+from crave_bulk.sql import TRUE, quote_all
 from crave_bulk.table import Reference
 
 _PASSES = 20  # then the rows whose outcomes depend on each other are applied one after the other
@@ -154,7 +154,10 @@ class Attempt:
 
     def run(self) -> None:
         """Stage, compare, check and merge, and say what became of each row."""
-        self._must_be_found()
+        spelt = self._as_spelt()
+        if spelt is not None:
+            Attempt(self.turn, spelt, self.verdict, self.clock).run()
+            return
         absent = self._absent(self.job.others) if self.job.others else None
         with self.clock.phase("stage", self.job.frame.height):
             accepted = self.verdict.outcomes.is_null()
@@ -174,22 +177,28 @@ class Attempt:
             self.accounts.sum_up(pl.concat(self._known), self._apart, self._unmoved())
         self.staging.close()
 
-    def _must_be_found(self) -> None:
-        """Refuse a table that has a key of the frame in another form, as no merge would find it."""
-        wire = self.wire
-        spelt = [name for name in wire.contract.key if wire.codecs[name].spellings]
+    def _as_spelt(self) -> Job | None:
+        """Find the keys that others have written in other forms, and do the job under those; None if there are none."""
+        wire, job = self.wire, self.job
         accepted = self.verdict.outcomes.is_null()
-        if not spelt or self.first or not accepted.any():
-            return
-        self.staging.put(wire.encode(self.job.frame, accepted, wire.contract.key))
-        found = self.session.fetch(dedupe.misspelt_sql(wire, spelt))
-        if found.height:
+        if self.first or not accepted.any():
+            return None
+        matched = job.on or wire.contract.key
+        if not any(wire.codecs[name].spellings for name in matched):
+            return None
+        with self.clock.phase("dedupe", job.frame.height):
+            self.staging.put(wire.encode(job.frame, accepted, dict.fromkeys([*wire.contract.key, *matched])))
+            found = dedupe.spelt(self.session, wire, matched)
+            self.staging.drop()
+        if not found.height:
+            return None
+        if job.on:
             raise ContractError(
-                f"table {wire.contract.name} has a row with {', '.join(wire.contract.key)} = {found.item()}, which another "
-                "program wrote in another form than crave_bulk, so that it would not be found by its key: write such "
-                "values as 2024-05-01 10:00:00.000000 (with +00:00 if the column has a zone), or give the table a "
-                "key of another type; nothing was written"
+                f"table {wire.contract.name} has a row with {', '.join(matched)} = {', '.join(map(str, found.row(0)[1:]))}, which "
+                "another program wrote in another form than crave_bulk, so that it would not be found by on=: match the "
+                "rows by the key of the table; nothing was written"
             )
+        return replace(job, wire=wire.as_spelt(), renamed=found)
 
     def _absent(self, others: Others) -> AbsentRows:
         """Delete what is not in the frame, as far as it may go before the frame is written."""
@@ -602,7 +611,7 @@ class Attempt:
         """Refuse what cannot be done through a table from which others inherit."""
         self.staging.put(rows.select("_row", *self.key))
         key = self.wire.contract.key
-        keys = f"SELECT DISTINCT {quote_all(key)} FROM ({self.wire.staged(key, STAGE)}) AS k"
+        keys = f"SELECT DISTINCT {', '.join(self.key)} FROM ({self.wire.staged(key, STAGE)}) AS k"
         source = f"JOIN ({keys}) AS s ON {self.wire.equal(key, 't', 's')}"
         inheritance.check(self.session, self.wire, source, self.job.kind, undo=self.turn.undo)
 
@@ -753,7 +762,7 @@ class Attempt:
                 return rows.with_columns(mask=pl.when(there).then(1).otherwise(-1).cast(pl.Int64))
             self._refuse_taken(rows, taken, refused)
             return rows.with_columns(mask=there.cast(pl.Int64) - 1)
-        alive = self.wire.alive("t") if self.job.kind == "update" else "true"
+        alive = self.wire.alive("t") if self.job.kind == "update" else TRUE
         compare = self.job.columns.compare
         held = self._changes_and_held(rows, alive)
         rows = dedupe.changes(self.session, self.wire, rows, compare, alive) if held is None else held

@@ -27,7 +27,7 @@ from crave_bulk.pipeline.work import Turn, Work
 from crave_bulk.report import OUTCOME
 from crave_bulk.scalar import kind_of, to_series
 from crave_bulk.session import NotText, Session
-from crave_bulk.sql import chain, quote
+from crave_bulk.sql import TRUE, chain, quote
 from crave_bulk.table import Column, Contract
 from crave_bulk.where import Where, compile_wanted
 
@@ -500,4 +500,4 @@ def _bind(wire: Wire, parameters: Parameters, series: pl.Series) -> str:
 
 
 def _all(tests: list[str]) -> str:
-    return " AND ".join(test for test in tests if test != "true") or "true"
+    return " AND ".join(test for test in tests if test != TRUE) or TRUE

@@ -98,11 +98,11 @@ def orphans_sql(wire: Wire, backend: Backend, reference: Reference) -> str:
         reference.columns, f"(SELECT DISTINCT {', '.join(shorts)} FROM {spelling.temp(STAGE)} WHERE {filled})"
     )
     same = " AND ".join(
-        spelling.equal(f"p.{quote(target)}", f"s.{quote(column)}")
+        spelling.equal(f"p.{quote(target)}", f"s.{wire.short[column]}")
         for column, target in zip(reference.columns, reference.targets, strict=True)
     )
     return (
-        f"SELECT {wire.read(reference.columns, 's', checked=False)} FROM ({values}) AS s\n"
+        f"SELECT {wire.read_staged(reference.columns)} FROM ({values}) AS s\n"
         f"WHERE NOT EXISTS (SELECT 1 FROM {backend.table(reference.table)} AS p WHERE {same})"
     )
 

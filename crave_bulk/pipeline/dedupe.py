@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from crave_bulk.errors import ContractError
 from crave_bulk.pipeline.stage import STAGE, Wire
 from crave_bulk.session import Session
-from crave_bulk.sql import chain, quote
+from crave_bulk.sql import TRUE, chain, quote
 
 if TYPE_CHECKING:
     from crave_bulk.pipeline.images import Images
@@ -39,7 +40,7 @@ def bit(number: int) -> int:
     return 1 << number % _BITS
 
 
-def changes_sql(wire: Wire, compare: Sequence[str], alive: str = "true", held: str = "") -> str:
+def changes_sql(wire: Wire, compare: Sequence[str], alive: str = TRUE, held: str = "") -> str:
     """Ask which staged rows are new, or differ from the row of their key.
 
     Args:
@@ -57,9 +58,9 @@ def changes_sql(wire: Wire, compare: Sequence[str], alive: str = "true", held: s
         >>> with cb.connect() as db:
         ...     print(changes_sql(Wire(cb.table.contract_of(Foods), db.backend), ["name"]))
         SELECT * FROM (SELECT s._row, CASE WHEN t."food_id" IS NULL THEN -1
-        ELSE CASE WHEN t."name" COLLATE BINARY IS DISTINCT FROM s."name" COLLATE BINARY THEN 1 ELSE 0 END END AS mask
-        FROM (SELECT s._row, s.c0 AS "food_id", s.c1 AS "name" FROM crave_bulk_stage AS s WHERE true) AS s
-        LEFT JOIN "foods" AS t ON t."food_id" = s."food_id" AND true) AS changes WHERE mask <> 0
+        ELSE CASE WHEN t."name" COLLATE BINARY IS DISTINCT FROM s.c1 COLLATE BINARY THEN 1 ELSE 0 END END AS mask
+        FROM (SELECT s._row, s.c0 AS c0, s.c1 AS c1 FROM crave_bulk_stage AS s WHERE true) AS s
+        LEFT JOIN "foods" AS t ON t."food_id" = s.c0 AND (1 IS NOT NULL)) AS changes WHERE mask <> 0
     """
     key = wire.contract.key
     spelling = wire.backend.spelling
@@ -78,7 +79,9 @@ def changes_sql(wire: Wire, compare: Sequence[str], alive: str = "true", held: s
 
 def _differs(wire: Wire, name: str) -> str:
     form = wire.codecs[name].exact
-    return wire.backend.spelling.differs(form.format(f"t.{quote(name)}"), form.format(f"s.{quote(name)}"))
+    return wire.backend.spelling.differs(
+        form.format(f"t.{quote(name)}"), form.format(f"s.{wire.short[name]}")
+    )
 
 
 def kept_sql(wire: Wire, names: Sequence[str], lock: str = "", read: str = "") -> str:
@@ -93,7 +96,7 @@ def kept_sql(wire: Wire, names: Sequence[str], lock: str = "", read: str = "") -
     Returns:
         A query over the short columns, each key once.
     """
-    keys = f"SELECT DISTINCT {', '.join(map(quote, wire.contract.key))} FROM ({wire.staged(wire.contract.key, STAGE)}) AS k"
+    keys = f"SELECT DISTINCT {', '.join(wire.shorts(wire.contract.key))} FROM ({wire.staged(wire.contract.key, STAGE)}) AS k"
     match = wire.equal(wire.contract.key, "t", "s")
     return f"SELECT {read or wire.read(names)} FROM {wire.target} AS t JOIN ({keys}) AS s ON {match}{lock}"
 
@@ -118,49 +121,77 @@ def kept(session: Session, wire: Wire, rows: pl.DataFrame, names: Sequence[str])
     return joined.with_columns(values).select(rows.columns)
 
 
-def taken_sql(wire: Wire) -> str:
+def taken_sql(wire: Wire, columns: Sequence[str]) -> str:
     """Ask which staged rows have a key that exists.
 
     Args:
         wire: the table.
+        columns: those of the key.
 
     Returns:
         A query: ``_row``.
     """
-    key = wire.contract.key
     return (
-        f"SELECT s._row FROM ({wire.staged(key, STAGE, extra=['s._row'])}) AS s\n"
-        f"JOIN {wire.target} AS t ON {wire.equal(key, 't', 's')}"
+        f"SELECT s._row FROM ({wire.staged(columns, STAGE, extra=['s._row'])}) AS s\n"
+        f"JOIN {wire.target} AS t ON {wire.equal(columns, 't', 's')}"
     )
 
 
-def misspelt_sql(wire: Wire, spelt: Sequence[str]) -> str:
-    """Ask for a row that has the key of a staged row in another form, so that the merge would not find it.
+def spelt_sql(wire: Wire, columns: Sequence[str]) -> str:
+    """Ask for the rows that have a staged key in another form, so that a merge would not find them.
 
     Args:
         wire: the table.
-        spelt: the columns of its key that others may have written in other forms.
+        columns: those of a unique key, some of which others may have written in other forms.
 
     Returns:
-        A query: what stands there, a text, of one row at most.
+        A query: ``_row`` and the short columns of what stands there, as text where it may have other forms.
     """
-    others = [name for name in wire.contract.key if name not in spelt]
-    tests = [f"t.{quote(n)} = {wire.codecs[n].stage.format(f's.{wire.short[n]}')}" for n in others]
-    for name in spelt:
-        staged = f"s.{wire.short[name]}"
-        tests.append(f"t.{quote(name)} IN ({staged}, {wire.codecs[name].spellings.format(staged)})")
-    differs = " OR ".join(f"t.{quote(name)} <> s.{wire.short[name]}" for name in spelt)
-    found = " || ', ' || ".join(
-        wire.codecs[name].text.format(f"t.{quote(name)}") for name in wire.contract.key
-    )
+    tests, differs, found = [], [], ["s._row"]
+    for name in columns:
+        codec, target, staged = wire.codecs[name], f"t.{quote(name)}", f"s.{wire.short[name]}"
+        if codec.spellings:
+            tests.append(f"{target} IN ({staged}, {codec.spellings.format(staged)})")
+            differs.append(f"{target} <> {staged}")
+            found.append(f"CAST({target} AS TEXT) AS {wire.short[name]}")
+        else:
+            tests.append(f"{target} = {codec.stage.format(staged)}")
+            found.append(f"{codec.read.format(target)} AS {wire.short[name]}")
     return (
-        f"SELECT {found} AS found FROM {STAGE} AS s JOIN {wire.target} AS t\n"
-        f"ON {' AND '.join(tests)} WHERE {differs} LIMIT 1"
+        f"SELECT {', '.join(found)} FROM {STAGE} AS s JOIN {wire.target} AS t\n"
+        f"ON {' AND '.join(tests)} WHERE {' OR '.join(differs)}"
     )
+
+
+def spelt(session: Session, wire: Wire, columns: Sequence[str]) -> pl.DataFrame:
+    """Find what stands in the table for staged keys that others have written in other forms.
+
+    Args:
+        session: the connection, with the columns staged.
+        wire: the table.
+        columns: those of a unique key.
+
+    Returns:
+        ``_row`` and the short columns as they stand there.
+
+    Raises:
+        ContractError: the table has a key in several forms.
+    """
+    found = session.fetch(spelt_sql(wire, columns)).cast({"_row": pl.Int64})
+    if found.height:
+        either = pl.concat([found["_row"], taken(session, wire, columns)])
+        if (several := either.filter(either.is_duplicated())).len():
+            texts = found.filter(_row=several[0]).row(0)[1:]
+            raise ContractError(
+                f"table {wire.contract.name} has more than one row with {', '.join(columns)} = {', '.join(map(str, texts))}, "
+                "written in several forms, so that it cannot be told which is meant: delete all but one of them; nothing was "
+                "written"
+            )
+    return wire.from_wire(found, [name for name in columns if not wire.codecs[name].spellings])
 
 
 def changes(
-    session: Session, wire: Wire, rows: pl.DataFrame, compare: Sequence[str], alive: str = "true"
+    session: Session, wire: Wire, rows: pl.DataFrame, compare: Sequence[str], alive: str = TRUE
 ) -> pl.DataFrame:
     """Find what an upsert would do to the row of each staged row's key.
 
@@ -207,14 +238,15 @@ def _masked(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(mask=masks.scatter(found["_row"], found["mask"]).gather(rows["_row"]))
 
 
-def taken(session: Session, wire: Wire) -> pl.Series:
+def taken(session: Session, wire: Wire, columns: Sequence[str] | None = None) -> pl.Series:
     """Find the staged rows whose key exists.
 
     Args:
         session: the connection, with rows staged.
         wire: the table.
+        columns: those of the key, if it is another than the table's.
 
     Returns:
         The numbers of the rows, in order.
     """
-    return session.fetch(taken_sql(wire))["_row"].cast(pl.Int64).sort()
+    return session.fetch(taken_sql(wire, columns or wire.contract.key))["_row"].cast(pl.Int64).sort()

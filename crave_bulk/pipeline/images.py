@@ -297,8 +297,8 @@ def after_sql(wire: Whole) -> str:
         ...         foods = whole(session, Wire(cb.table.contract_of(Foods), db.backend))
         ...     print(after_sql(foods).partition('FROM "foods" AS t')[2])
         <BLANKLINE>
-        JOIN (SELECT s._row, s.c0 AS "food_id" FROM crave_bulk_stage AS s WHERE s.wave IS NOT NULL) AS s
-        ON t."food_id" = s."food_id"
+        JOIN (SELECT s._row, s.c0 AS c0 FROM crave_bulk_stage AS s WHERE s.wave IS NOT NULL) AS s
+        ON t."food_id" = s.c0
     """
     key = wire.contract.key
     staged = wire.staged(key, STAGE, "s.wave IS NOT NULL", ["s._row"])

@@ -9,7 +9,7 @@ from typing import Literal
 from crave_bulk.backends.base import MergeParts, assignments, differs, read_back
 from crave_bulk.pipeline.intake import Intake
 from crave_bulk.pipeline.stage import STAGE, Wire
-from crave_bulk.sql import quote
+from crave_bulk.sql import FALSE, TRUE, quote
 from crave_bulk.table import Contract
 
 Kind = Literal["insert", "merge", "update", "delete"]
@@ -87,7 +87,7 @@ def merge_parts(
         ...     columns = Columns(["id", "name"], ["name"], ["name"])
         ...     print(db.backend.merge(merge_parts(wire, columns, "s.wave = 0", read_keys=False)))
         INSERT INTO "Foods" AS t ("id", "name")
-        SELECT "id", "name" FROM (SELECT s._row, s.c0 AS "id", s.c1 AS "name" FROM crave_bulk_stage AS s
+        SELECT s.c0, s.c1 FROM (SELECT s._row, s.c0 AS c0, s.c1 AS c1 FROM crave_bulk_stage AS s
         WHERE s.wave = 0) AS s WHERE true
         ON CONFLICT ("id") DO UPDATE SET "name" = excluded."name"
         WHERE t."name" COLLATE BINARY IS DISTINCT FROM excluded."name" COLLATE BINARY
@@ -98,6 +98,7 @@ def merge_parts(
     return MergeParts(
         target=wire.target,
         source=wire.staged(names, STAGE, where, ["s._row"]),
+        short={quote(name): wire.short[name] for name in names},
         key=tuple(map(quote, contract.key)),
         insert=tuple(map(quote, columns.insert)),
         update=tuple(map(quote, columns.update)),
@@ -119,18 +120,19 @@ def insert_sql(parts: MergeParts, *, ignore: bool = False) -> str:
         One statement that reads back the rows it inserted.
 
     Example:
-        >>> parts = MergeParts('"foods"', 'SELECT s.c0 AS "id" FROM stage AS s', ('"id"',), ('"id"',), (), (), (("{}", '"id"', "c0"),))
+        >>> parts = MergeParts('"foods"', 'SELECT s.c0 AS c0 FROM stage AS s', {'"id"': "c0"}, ('"id"',), ('"id"',), (), (),
+        ...     (("{}", '"id"', "c0"),))
         >>> print(insert_sql(parts, ignore=True))
         INSERT INTO "foods" AS t ("id")
-        SELECT "id" FROM (SELECT s.c0 AS "id" FROM stage AS s) AS s WHERE true
+        SELECT s.c0 FROM (SELECT s.c0 AS c0 FROM stage AS s) AS s WHERE true
         ON CONFLICT ("id") DO NOTHING
-        RETURNING "id" AS c0, true AS inserted
+        RETURNING "id" AS c0, (1 IS NOT NULL) AS inserted
     """
     conflict = f"\nON CONFLICT ({', '.join(parts.key)}) DO NOTHING" if ignore else ""
     return (
         f"INSERT INTO {parts.target} AS t ({', '.join(parts.insert)}){parts.overriding}\n"
-        f"SELECT {', '.join(parts.insert)} FROM ({parts.source}) AS s WHERE true"
-        f"{conflict}{read_back(parts, 'true')}"
+        f"SELECT {parts.values(parts.insert)} FROM ({parts.source}) AS s WHERE true"
+        f"{conflict}{read_back(parts, TRUE)}"
     )
 
 
@@ -145,17 +147,18 @@ def touch_sql(parts: MergeParts, column: str) -> str:
         One statement that inserts it or touches the row that has its key, and reads back that key.
 
     Example:
-        >>> parts = MergeParts('"foods"', 'SELECT s.c0 AS "id" FROM stage AS s', ('"id"',), ('"id"',), (), (), (("{}", '"id"', "c0"),))
+        >>> parts = MergeParts('"foods"', 'SELECT s.c0 AS c0 FROM stage AS s', {'"id"': "c0"}, ('"id"',), ('"id"',), (), (),
+        ...     (("{}", '"id"', "c0"),))
         >>> print(touch_sql(parts, '"id"'))
         INSERT INTO "foods" AS t ("id")
-        SELECT "id" FROM (SELECT s.c0 AS "id" FROM stage AS s) AS s WHERE true
+        SELECT s.c0 FROM (SELECT s.c0 AS c0 FROM stage AS s) AS s WHERE true
         ON CONFLICT ("id") DO UPDATE SET "id" = t."id"
-        RETURNING "id" AS c0, false AS inserted
+        RETURNING "id" AS c0, (1 IS NULL) AS inserted
     """
     return (
         f"INSERT INTO {parts.target} AS t ({', '.join(parts.insert)}){parts.overriding}\n"
-        f"SELECT {', '.join(parts.insert)} FROM ({parts.source}) AS s WHERE true\n"
-        f"ON CONFLICT ({', '.join(parts.key)}) DO UPDATE SET {column} = t.{column}{read_back(parts, 'false')}"
+        f"SELECT {parts.values(parts.insert)} FROM ({parts.source}) AS s WHERE true\n"
+        f"ON CONFLICT ({', '.join(parts.key)}) DO UPDATE SET {column} = t.{column}{read_back(parts, FALSE)}"
     )
 
 
@@ -172,17 +175,17 @@ def update_sql(parts: MergeParts, target: str = "t.") -> str:
     Example:
         >>> from crave_bulk.backends.codec import Codec
         >>> import polars as pl
-        >>> parts = MergeParts('"foods"', 'SELECT s.c0 AS "id", s.c1 AS "n" FROM stage AS s',
+        >>> parts = MergeParts('"foods"', 'SELECT s.c0 AS c0, s.c1 AS c1 FROM stage AS s', {'"id"': "c0", '"n"': "c1"},
         ...     ('"id"',), (), ('"n"',), (('"n"', Codec("bigint", pl.Int64())),), (("{}", '"id"', "c0"),))
         >>> print(update_sql(parts))
-        UPDATE "foods" AS t SET "n" = s."n"
-        FROM (SELECT s.c0 AS "id", s.c1 AS "n" FROM stage AS s) AS s
-        WHERE t."id" = s."id" AND true AND (t."n" IS DISTINCT FROM s."n")
-        RETURNING t."id" AS c0, false AS inserted
+        UPDATE "foods" AS t SET "n" = s.c1
+        FROM (SELECT s.c0 AS c0, s.c1 AS c1 FROM stage AS s) AS s
+        WHERE t."id" = s.c0 AND (1 IS NOT NULL) AND (t."n" IS DISTINCT FROM s.c1)
+        RETURNING t."id" AS c0, (1 IS NULL) AS inserted
     """
     return (
         f"UPDATE {parts.target} AS t SET {assignments(parts, 's')}\nFROM ({parts.source}) AS s\n"
-        f"WHERE {parts.match} AND {parts.alive} AND ({differs(parts, 's')}){read_back(parts, 'false', target)}"
+        f"WHERE {parts.match} AND {parts.alive} AND ({differs(parts, 's')}){read_back(parts, FALSE, target)}"
     )
 
 
@@ -197,10 +200,10 @@ def let_go_sql(parts: MergeParts, columns: Sequence[str]) -> str:
         One statement.
 
     Example:
-        >>> parts = MergeParts('"n"', 'SELECT s.c0 AS "id" FROM stage AS s', ('"id"',), (), (), (), ())
+        >>> parts = MergeParts('"n"', 'SELECT s.c0 AS c0 FROM stage AS s', {'"id"': "c0"}, ('"id"',), (), (), (), ())
         >>> print(let_go_sql(parts, ['"boss"']))
         UPDATE "n" AS t SET "boss" = NULL
-        WHERE (t."id") IN (SELECT s."id" FROM (SELECT s.c0 AS "id" FROM stage AS s) AS s)
+        WHERE (t."id") IN (SELECT s.c0 FROM (SELECT s.c0 AS c0 FROM stage AS s) AS s)
     """
     values = ", ".join(f"{column} = NULL" for column in columns)
     return f"UPDATE {parts.target} AS t SET {values}\nWHERE {_chosen(parts)}"
@@ -216,15 +219,16 @@ def delete_sql(parts: MergeParts) -> str:
         One statement that reads back the rows it deleted.
 
     Example:
-        >>> parts = MergeParts('"names"', 'SELECT s.c0 AS "a", s.c1 AS "b" FROM stage AS s', ('"a"', '"b"'), (), (), (), ())
+        >>> parts = MergeParts('"names"', 'SELECT s.c0 AS c0, s.c1 AS c1 FROM stage AS s', {'"a"': "c0", '"b"': "c1"},
+        ...     ('"a"', '"b"'), (), (), (), ())
         >>> print(delete_sql(parts))
         DELETE FROM "names" AS t
-        WHERE (t."a", t."b") IN (SELECT s."a", s."b" FROM (SELECT s.c0 AS "a", s.c1 AS "b" FROM stage AS s) AS s)
+        WHERE (t."a", t."b") IN (SELECT s.c0, s.c1 FROM (SELECT s.c0 AS c0, s.c1 AS c1 FROM stage AS s) AS s)
     """
-    return f"DELETE FROM {parts.target} AS t\nWHERE {_chosen(parts)}{read_back(parts, 'false')}"
+    return f"DELETE FROM {parts.target} AS t\nWHERE {_chosen(parts)}{read_back(parts, FALSE)}"
 
 
 def _chosen(parts: MergeParts) -> str:
     """Test for the staged keys."""
-    key, staged = (", ".join(f"{alias}.{name}" for name in parts.key) for alias in "ts")
-    return parts.spelling.among(f"({key})", f"SELECT {staged} FROM ({parts.source}) AS s")
+    key = ", ".join(f"t.{name}" for name in parts.key)
+    return parts.spelling.among(f"({key})", f"SELECT {parts.values(parts.key)} FROM ({parts.source}) AS s")

@@ -13,7 +13,7 @@ from crave_bulk.compare import Parameters
 from crave_bulk.errors import ConstraintViolated
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.session import Session
-from crave_bulk.sql import PLAIN, Spelling, literal, quote
+from crave_bulk.sql import FALSE, PLAIN, TRUE, Spelling, literal, quote
 from crave_bulk.table import Column, FieldOptions, Pointer
 
 
@@ -38,10 +38,10 @@ def missing_sql(
         >>> pointer = Pointer(("food_id",), TableName("entities"), ("id",), where=(("type", "food"), ("old", False)))
         >>> print(missing_sql("json_each(?1)", "value", "{}", '"entities"', pointer))
         SELECT v.item AS item FROM (SELECT value AS item FROM json_each(?1)) AS v
-        WHERE NOT EXISTS (SELECT 1 FROM "entities" AS p WHERE p."id" = v.item AND p."type" = 'food' AND p."old" = false)
+        WHERE NOT EXISTS (SELECT 1 FROM "entities" AS p WHERE p."id" = v.item AND p."type" = 'food' AND p."old" = (1 IS NULL))
     """
     tests = [spelling.equal(f"p.{quote(pointer.targets[0])}", "v.item")]
-    tests += [spelling.equal(f"p.{quote(name)}", condition_value(value)) for name, value in pointer.where]
+    tests += [spelling.equal(f"p.{quote(name)}", _literal(value)) for name, value in pointer.where]
     return (
         f"SELECT {read.format('v.item')} AS item FROM (SELECT {item} AS item FROM {source}) AS v\n"
         f"WHERE NOT EXISTS (SELECT 1 FROM {parent} AS p WHERE {' AND '.join(tests)})"
@@ -49,7 +49,7 @@ def missing_sql(
 
 
 def condition_value(value: str | int | bool) -> str:
-    """Write a value of a condition, as SQL has it.
+    """Write a value of a condition, as people write SQL.
 
     Args:
         value: text, a whole number or a boolean.
@@ -62,6 +62,12 @@ def condition_value(value: str | int | bool) -> str:
         ("'food'", '3', 'true')
     """
     return literal(value) if isinstance(value, str) else str(value).lower()
+
+
+def _literal(value: str | int | bool) -> str:
+    if isinstance(value, bool):
+        return TRUE if value else FALSE
+    return condition_value(value)
 
 
 class Pointed:

@@ -13,7 +13,7 @@ from crave_bulk.compare import Operand, Parameters, sort_form
 from crave_bulk.errors import ContractError, DatabaseError, Unreadable, shown
 from crave_bulk.pipeline.stage import KeyOf, Wire
 from crave_bulk.session import Session
-from crave_bulk.sql import quote
+from crave_bulk.sql import TRUE, quote
 from crave_bulk.where import Where, compile_where
 
 _MOST = 2**63 - 1  # rows that a database can count
@@ -86,8 +86,8 @@ def build(wire: Wire, backend: Backend, selection: Selection, as_text: Collectio
     names, order = _checked(wire, selection)
     parameters = Parameters(backend)
     condition = compile_where(wire, backend, selection.where, parameters).sql
-    tests = [condition, "true" if selection.include_deleted else wire.alive()]
-    where = " AND ".join(test for test in tests if test != "true")
+    tests = [condition, TRUE if selection.include_deleted else wire.alive()]
+    where = " AND ".join(test for test in tests if test != TRUE)
     chosen = wire.as_text(as_text).read(names) if as_text else wire.read(names)
     statement = f"SELECT {chosen} FROM {wire.target} AS t{f' WHERE {where}' if where else ''}"
     if order:

@@ -37,7 +37,7 @@ def holders_sql(wire: Wire, on: Sequence[str]) -> str:
         >>> with cb.connect() as db:
         ...     print(holders_sql(Wire(cb.table.contract_of(Foods), db.backend), ["name"]))
         SELECT s._row, ... AS c0, ... FROM "foods" AS t
-        JOIN (SELECT s._row, s.c1 AS "name" FROM crave_bulk_stage AS s WHERE true) AS s ON t."name" = s."name"
+        JOIN (SELECT s._row, s.c1 AS c1 FROM crave_bulk_stage AS s WHERE true) AS s ON t."name" = s.c1
     """
     return (
         f"SELECT s._row, {wire.read(wire.contract.key)} FROM {wire.target} AS t\n"
@@ -181,7 +181,7 @@ def drawn_sql(wire: Wire, names: Sequence[str], rows: Sequence[int]) -> str:
     staged = wire.staged(names, STAGE, f"{chosen} AND {nulls}", ["s._row"])
     read = ", ".join(wire.codecs[n].read.format(quote(n)) + f" AS {wire.short[n]}" for n in wire.contract.key)
     return (
-        f"INSERT INTO {wire.target} ({quote_all(names)}) SELECT {quote_all(names)} FROM ({staged}) AS s "
+        f"INSERT INTO {wire.target} ({quote_all(names)}) SELECT {', '.join(wire.shorts(names))} FROM ({staged}) AS s "
         f"ORDER BY s._row RETURNING {read}"
     )
 
@@ -199,8 +199,8 @@ def new_values_sql(wire: Wire, series: str, name: str, count: int) -> str:
         A query of one column.
     """
     column = wire.contract.column(name)
-    made = f"SELECT {column.default_sql} AS {quote(name)} FROM {series.format(count)}"
-    return f"SELECT {wire.read([name], 's', checked=False)} FROM ({made}) AS s"
+    made = f"SELECT {column.default_sql} AS {wire.short[name]} FROM {series.format(count)}"
+    return f"SELECT {wire.read_staged([name])} FROM ({made}) AS s"
 
 
 def usurpers(givers: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:

@@ -20,7 +20,7 @@ from crave_bulk.backends.codec import Codec
 from crave_bulk.backends.spelling import first_changed, first_lost
 from crave_bulk.errors import ContractError, Unreadable
 from crave_bulk.session import NotText, Session
-from crave_bulk.sql import quote
+from crave_bulk.sql import FALSE, TRUE, quote
 from crave_bulk.table import Column, Contract
 
 KeyOf = Callable[[str, str], Sequence[tuple[str, Any]]]
@@ -301,6 +301,12 @@ class Wire:
             columns.append(f"CASE {' '.join(cases)} END AS {UNREADABLE}")
         return ", ".join(columns)
 
+    def read_staged(self, names: Iterable[str]) -> str:
+        """Write the select list that reads staged columns, of ``s``, as they would come from the target."""
+        return ", ".join(
+            f"{self.codecs[n].read.format(f's.{self.short[n]}')} AS {self.short[n]}" for n in names
+        )
+
     def _value(self, name: str, value: str, checked: bool) -> str:
         """Write a value as it is fetched; NULL in place of what the driver could not fetch."""
         codec = self.codecs[name]
@@ -327,8 +333,23 @@ class Wire:
         texts = {name: Codec("", pl.String(), read=form, text=form) for name, form in forms.items()}
         return Wire(replace(self.contract, columns=columns), self.backend, {**self.codecs, **texts})
 
+    def as_spelt(self) -> Wire:
+        """Take the keys as they stand in the table, in whatever form.
+
+        Returns:
+            A wire for keys that `crave_bulk.pipeline.dedupe.spelt` has found.
+        """
+        codecs = {
+            name: replace(
+                codec, read="CAST({} AS TEXT)", compare="{}", decode=codec.spelt, spellings="", readable=""
+            )
+            for name, codec in self.codecs.items()
+            if codec.spellings and name in self.contract.key
+        }
+        return Wire(self.contract, self.backend, {**self.codecs, **codecs})
+
     def staged(self, names: Iterable[str], table: str, where: str = "true", extra: Sequence[str] = ()) -> str:
-        """Write the sub-query that gives staged rows the target's names and types.
+        """Write the sub-query that gives staged rows the target's types, under their short names.
 
         Args:
             names: columns of the contract.
@@ -337,25 +358,28 @@ class Wire:
             extra: columns of its own, such as ``s._row``.
 
         Returns:
-            Such as ``SELECT s.c0::uuid AS "id" FROM crave_bulk_stage AS s WHERE true``.
+            Such as ``SELECT s.c0::uuid AS c0 FROM crave_bulk_stage AS s WHERE true``.
         """
-        columns = [f"{self.codecs[n].stage.format(f's.{self.short[n]}')} AS {quote(n)}" for n in names]
+        columns = [
+            f"{self.codecs[n].stage.format(f's.{self.short[n]}')} AS {self.short[n]}"
+            for n in dict.fromkeys(names)
+        ]
         source = table if table.startswith("(") else self.backend.spelling.temp(table)
         return f"SELECT {', '.join([*extra, *columns])} FROM {source} AS s WHERE {where}"
 
-    def equal(self, names: Iterable[str], left: str, right: str) -> str:
+    def equal(self, names: Iterable[str], target: str, staged: str) -> str:
         """Write the join condition over columns that hold no NULL.
 
         Args:
             names: columns of the contract.
-            left: one alias.
-            right: the other.
+            target: the alias of the table.
+            staged: that of staged rows.
 
         Returns:
-            Such as ``t."id" = s."id"``.
+            Such as ``t."id" = s.c0``.
         """
         equal = self.backend.spelling.equal
-        return " AND ".join(equal(f"{left}.{quote(n)}", f"{right}.{quote(n)}") for n in names)
+        return " AND ".join(equal(f"{target}.{quote(n)}", f"{staged}.{self.short[n]}") for n in names)
 
     def alive(self, alias: str = "t") -> str:
         """Write the condition under which a row is not marked as deleted.
@@ -364,13 +388,13 @@ class Wire:
             alias: the target's alias.
 
         Returns:
-            Such as ``t."deleted_at" IS NULL``; ``true`` where the table has no such column.
+            Such as ``t."deleted_at" IS NULL``; always true where the table has no such column.
         """
         mark = self.contract.soft_delete
         if mark is None:
-            return "true"
-        test = "IS NOT TRUE" if isinstance(mark.dtype, pl.Boolean) else "IS NULL"
-        return f"{alias}.{quote(mark.name)} {test}"
+            return TRUE
+        value = f"{alias}.{quote(mark.name)}"
+        return f"NOT coalesce({value}, {FALSE})" if isinstance(mark.dtype, pl.Boolean) else f"{value} IS NULL"
 
 
 def _of(alias: str, name: str) -> str:

@@ -25,7 +25,7 @@ from crave_bulk.pipeline.merge import (
 from crave_bulk.pipeline.resolve import FRESH
 from crave_bulk.pipeline.stage import STAGE, Wire, without
 from crave_bulk.session import Session
-from crave_bulk.sql import Spelling, quote
+from crave_bulk.sql import TRUE, Spelling, quote
 
 _PIECE = 200_000  # rows; half a second for SQLite, whose driver cannot stop a statement
 _FEW_WAVES = 4  # that many statements are no trouble
@@ -419,7 +419,8 @@ class Writer:
             where = spelling.listed("s._row", map(str, part)) if sql_type and part else "false"
             where = _between(spelling, part) if part and not sql_type else where
             staged = self.wire.staged([name], STAGE, where)
-            value = f"CAST(x.{quote(name)} AS {sql_type})" if sql_type else f"x.{quote(name)}"
+            value = f"x.{self.wire.short[name]}"
+            value = f"CAST({value} AS {sql_type})" if sql_type else value
             # Not count(): the planner would not need the values for it.
             longest = f"{spelling.fn('max')}({spelling.fn('length')}(CAST({value} AS text)))"
             self.session.fetch(f"SELECT {longest} FROM ({staged}) AS x")
@@ -514,7 +515,7 @@ class Writer:
     def _is_fresh(self, flag: int) -> str:
         return self.session.backend.spelling.equal(f"s.{FRESH}", str(flag))
 
-    def _parts(self, where: str, columns: Columns | None = None, alive: str = "true") -> MergeParts:
+    def _parts(self, where: str, columns: Columns | None = None, alive: str = TRUE) -> MergeParts:
         parts = merge_parts(
             self.wire, columns or self.columns, where, read_keys=self.reads_back, overrides=self.overrides
         )
