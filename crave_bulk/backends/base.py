@@ -46,6 +46,7 @@ class MergeParts:
         overriding: what an insert says to write a key that the database always makes up itself.
         spelling: how the database's own operators are written.
         versions: the versions of a row can be told apart, as those of a partitioned table cannot.
+        strict: what makes a broken constraint an error, whatever the definition of the table says of it.
     """
 
     target: str
@@ -60,6 +61,7 @@ class MergeParts:
     overriding: str = ""
     spelling: Spelling = PLAIN
     versions: bool = True
+    strict: str = ""
 
     @property
     def match(self) -> str:
@@ -160,6 +162,7 @@ class Backend(ABC):
     remote: bool  # a connection can be lost on the way, and had again
     stops: bool  # a statement that runs can be stopped from another thread
     aborts: bool  # a statement that fails ends the transaction, back to the last savepoint
+    strict: str = ""  # makes a broken constraint an error, behind INSERT or UPDATE; nothing if it always is
     updated: str = "t."  # what RETURNING calls the target of an UPDATE … FROM
     check_now: str | None = None  # has the deferred constraints checked before the commit
     statement_options: dict[str, str] = {}  # noqa: RUF012 - the driver's own, never changed
@@ -353,9 +356,22 @@ class Backend(ABC):
             SQL expressions in a select list: ``watched``, whether triggers or rules may skip rows without
             an error; ``triggered``, whether there are triggers at all, which may write under another key; ``exact``,
             whether a row will stand there just as it is written, as there are no triggers and every column has the
-            type that was declared; ``deferred``, whether constraints are checked at the commit; and ``inherited``,
-            whether other tables than its partitions inherit from it.
+            type that was declared; ``deferred``, whether constraints are checked at the commit; ``inherited``,
+            whether other tables than its partitions inherit from it; and ``lenient``, whether a constraint may leave
+            rows out, or delete others, without an error.
         """
+
+    def strictly(self, session: Session, contract: Contract) -> str:  # noqa: ARG002 - few databases have such constraints
+        """Write what makes a broken constraint of a table an error, where its definition says something else.
+
+        Args:
+            session: a connection.
+            contract: the table.
+
+        Returns:
+            SQL that follows ``INSERT`` or ``UPDATE``, mostly nothing.
+        """
+        return ""
 
     @abstractmethod
     def merge(self, parts: MergeParts) -> str:
@@ -505,7 +521,7 @@ def on_conflict_merge(parts: MergeParts, inserted: str = "") -> str:
         action = f"DO UPDATE SET {assignments(parts, 'excluded')}\nWHERE {differs(parts, 'excluded')}"
     # WHERE true: without it SQLite reads ON as the join of the SELECT.
     return (
-        f"INSERT INTO {parts.target} AS t ({', '.join(parts.insert)}){parts.overriding}\n"
+        f"INSERT{parts.strict} INTO {parts.target} AS t ({', '.join(parts.insert)}){parts.overriding}\n"
         f"SELECT {parts.values(parts.insert)} FROM ({parts.source}) AS s WHERE true\n"
         f"ON CONFLICT ({', '.join(parts.key)}) {action}{read_back(parts, inserted)}"
     )

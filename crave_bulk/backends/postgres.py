@@ -511,7 +511,7 @@ class Postgres(Backend):
         table = sql.literal(self.table(contract.name))
         shown = (_WATCHED, _TRIGGERED, _DEFERRED, _INHERITED)
         facts = ", ".join(part.format(table) for part in shown)
-        return f"{facts}, {self._exact(contract, table)} AS exact"
+        return f"{facts}, {self._exact(contract, table)} AS exact, false AS lenient"
 
     def _exact(self, contract: Contract, table: str) -> str:
         """Write whether a row will stand there as it is written; the partitions of a table have triggers of their own."""

@@ -94,6 +94,10 @@ class SQLite(Backend):
     aborts = False
     counts_on = True
     widest = 2_000
+    # A constraint may be declared with ON CONFLICT IGNORE, REPLACE or ROLLBACK, which leave rows out, delete others or end
+    # the transaction, and say nothing; what a statement says of conflicts goes before that. It holds for the statements
+    # of triggers too, so it is said only where it must be.
+    strict = " OR ABORT"
     updated = ""  # it does not know the alias, nor any table but the target
     series = "(WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT i FROM n)"
     # The write lock is taken at once: what a batch reads first is still true when it writes.
@@ -465,16 +469,32 @@ class SQLite(Backend):
         """
         table = self._literal(contract.name)
         triggered = f"EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = {table} COLLATE NOCASE)"
-        # A constraint may be declared with ON CONFLICT IGNORE, which leaves rows out as a trigger does.
-        ignores = f"EXISTS (SELECT 1 FROM sqlite_master WHERE name = {table} COLLATE NOCASE AND sql LIKE '%CONFLICT%')"
-        watched = f"({triggered} OR {ignores})"
         types = ", ".join(
             f"({sql.literal(c.name)}, {sql.literal(self.codec(c).sql_type.upper())})"
             for c in contract.columns
         )
         found = f"(SELECT count(*) FROM pragma_table_info({table}) WHERE (name, upper(type)) IN (VALUES {types})) = {len(contract.columns)}"
-        exact = "false" if any(c.sql_type for c in contract.columns) else f"({found} AND NOT {watched})"
-        return f"{watched} AS watched, {triggered} AS triggered, {exact} AS exact, false AS deferred, false AS inherited"
+        exact = "false" if any(c.sql_type for c in contract.columns) else f"({found} AND NOT {triggered})"
+        return (
+            f"{triggered} AS watched, {triggered} AS triggered, {exact} AS exact, false AS deferred, false AS inherited, "
+            f"{self._lenient(table)} AS lenient"
+        )
+
+    def _lenient(self, table: str) -> str:
+        return f"EXISTS (SELECT 1 FROM sqlite_master WHERE name = {table} COLLATE NOCASE AND sql LIKE '%CONFLICT%')"
+
+    def strictly(self, session: Session, contract: Contract) -> str:
+        """Write what makes a broken constraint of a table an error.
+
+        Args:
+            session: a connection.
+            contract: the table.
+
+        Returns:
+            SQL that follows ``UPDATE``.
+        """
+        lenient = session.fetch(f"SELECT {self._lenient(self._literal(contract.name))} AS lenient").item()
+        return self.strict if lenient else ""
 
     def merge(self, parts: MergeParts) -> str:
         """Write the merge; which rows are new is known from before, as the write lock is held.

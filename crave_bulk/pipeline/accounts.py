@@ -136,7 +136,7 @@ class Accounts:
         if self.watched and kind in ("insert", "merge") and not self.job.ignores:
             new = now.join(missed.filter(mask=-1), on="_row", how="semi").filter(pl.col("mask") != -1)
             stored, left = new.select("_row", inserted=pl.lit(True)), without(left, set(new["_row"]))
-        why = "a trigger, a rule, a policy or an ON CONFLICT clause of the database left the row out without an error"
+        why = "a trigger, a rule or a policy of the database left the row out without an error"
         return {row: DatabaseError(why) for row in left["_row"].to_list()}, stored
 
     def _compare_again(self, rows: pl.DataFrame) -> pl.DataFrame:

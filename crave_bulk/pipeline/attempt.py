@@ -138,6 +138,7 @@ class Attempt:
             triggered=bool(facts["triggered"][0]),
             check_now=session.backend.check_now if facts["deferred"][0] and not turn.joined else None,
             last=turn.last,
+            strict=session.backend.strict if facts["lenient"][0] else "",
         )
         self.accounts.watched = self.writer.watched
         self.checks = Checks(

@@ -17,6 +17,7 @@ from crave_bulk.pipeline.pointers import Pointed
 from crave_bulk.pipeline.stage import STAGE, Wire, without
 from crave_bulk.pipeline.whole import whole
 from crave_bulk.session import Session
+from crave_bulk.sql import TRUE
 from crave_bulk.table import Pointer, Reference, TableName
 
 
@@ -156,7 +157,7 @@ class Checks:
     def _comes_back(self) -> bool:
         """Tell whether a deletion of the staged rows reaches other rows of the table by way of other tables."""
         wire, rows = whole(self.session, self.wire).rows(
-            self.session, lambda all_of: before_sql(all_of, "", "true")
+            self.session, lambda all_of: before_sql(all_of, "", TRUE)
         )
         return bool(Along(self.session, wire, rows).others().height)
 

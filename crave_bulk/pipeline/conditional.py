@@ -50,6 +50,10 @@ class Statement:
     chosen: pl.DataFrame | None
     remain: bool
 
+    def strictly(self, strict: str) -> str:
+        """Write the statement with what makes a broken constraint an error."""
+        return self.sql.replace("UPDATE ", f"UPDATE{strict} ", 1) if strict else self.sql
+
 
 class ConditionWork(Work):
     """A verb that writes, by one statement, whatever meets a condition.
@@ -180,8 +184,9 @@ def execute(
     before = None if images is None else _before(turn, statement, images, verdict)
     met = _met(turn.session, wire, statement) if images is not None and images.wire.policies else 0
     key = wire.contract.key
+    strict = turn.session.backend.strictly(turn.session, wire.contract) if statement.remain else ""
     try:
-        found = turn.session.fetch(statement.sql, statement.parameters)
+        found = turn.session.fetch(statement.strictly(strict), statement.parameters)
     except NotText as error:
         raise wire.not_text(error, key) from error
     if not found.height:  # of no row, SQLite's driver does not know any dtype

@@ -59,7 +59,7 @@ def changes_sql(wire: Wire, compare: Sequence[str], alive: str = TRUE, held: str
         ...     print(changes_sql(Wire(cb.table.contract_of(Foods), db.backend), ["name"]))
         SELECT * FROM (SELECT s._row, CASE WHEN t."food_id" IS NULL THEN -1
         ELSE CASE WHEN t."name" COLLATE BINARY IS DISTINCT FROM s.c1 COLLATE BINARY THEN 1 ELSE 0 END END AS mask
-        FROM (SELECT s._row, s.c0 AS c0, s.c1 AS c1 FROM crave_bulk_stage AS s WHERE true) AS s
+        FROM (SELECT s._row, s.c0 AS c0, s.c1 AS c1 FROM crave_bulk_stage AS s WHERE (1 IS NOT NULL)) AS s
         LEFT JOIN "foods" AS t ON t."food_id" = s.c0 AND (1 IS NOT NULL)) AS changes WHERE mask <> 0
     """
     key = wire.contract.key

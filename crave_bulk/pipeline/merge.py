@@ -130,7 +130,7 @@ def insert_sql(parts: MergeParts, *, ignore: bool = False) -> str:
     """
     conflict = f"\nON CONFLICT ({', '.join(parts.key)}) DO NOTHING" if ignore else ""
     return (
-        f"INSERT INTO {parts.target} AS t ({', '.join(parts.insert)}){parts.overriding}\n"
+        f"INSERT{parts.strict} INTO {parts.target} AS t ({', '.join(parts.insert)}){parts.overriding}\n"
         f"SELECT {parts.values(parts.insert)} FROM ({parts.source}) AS s WHERE true"
         f"{conflict}{read_back(parts, TRUE)}"
     )
@@ -156,7 +156,7 @@ def touch_sql(parts: MergeParts, column: str) -> str:
         RETURNING "id" AS c0, (1 IS NULL) AS inserted
     """
     return (
-        f"INSERT INTO {parts.target} AS t ({', '.join(parts.insert)}){parts.overriding}\n"
+        f"INSERT{parts.strict} INTO {parts.target} AS t ({', '.join(parts.insert)}){parts.overriding}\n"
         f"SELECT {parts.values(parts.insert)} FROM ({parts.source}) AS s WHERE true\n"
         f"ON CONFLICT ({', '.join(parts.key)}) DO UPDATE SET {column} = t.{column}{read_back(parts, FALSE)}"
     )
@@ -184,7 +184,7 @@ def update_sql(parts: MergeParts, target: str = "t.") -> str:
         RETURNING t."id" AS c0, (1 IS NULL) AS inserted
     """
     return (
-        f"UPDATE {parts.target} AS t SET {assignments(parts, 's')}\nFROM ({parts.source}) AS s\n"
+        f"UPDATE{parts.strict} {parts.target} AS t SET {assignments(parts, 's')}\nFROM ({parts.source}) AS s\n"
         f"WHERE {parts.match} AND {parts.alive} AND ({differs(parts, 's')}){read_back(parts, FALSE, target)}"
     )
 
@@ -206,7 +206,7 @@ def let_go_sql(parts: MergeParts, columns: Sequence[str]) -> str:
         WHERE (t."id") IN (SELECT s.c0 FROM (SELECT s.c0 AS c0 FROM stage AS s) AS s)
     """
     values = ", ".join(f"{column} = NULL" for column in columns)
-    return f"UPDATE {parts.target} AS t SET {values}\nWHERE {_chosen(parts)}"
+    return f"UPDATE{parts.strict} {parts.target} AS t SET {values}\nWHERE {_chosen(parts)}"
 
 
 def delete_sql(parts: MergeParts) -> str:

@@ -16,7 +16,7 @@ from crave_bulk.errors import DatabaseError, PermissionRefused
 from crave_bulk.pipeline.bisect import bisect
 from crave_bulk.pipeline.stage import STAGE, Wire
 from crave_bulk.session import Session
-from crave_bulk.sql import quote, quote_all
+from crave_bulk.sql import FALSE, quote, quote_all
 
 FRESH = "fresh"  # 1 for a row that must not exist yet, 0 for one that is known to exist
 
@@ -37,7 +37,7 @@ def holders_sql(wire: Wire, on: Sequence[str]) -> str:
         >>> with cb.connect() as db:
         ...     print(holders_sql(Wire(cb.table.contract_of(Foods), db.backend), ["name"]))
         SELECT s._row, ... AS c0, ... FROM "foods" AS t
-        JOIN (SELECT s._row, s.c1 AS c1 FROM crave_bulk_stage AS s WHERE true) AS s ON t."name" = s.c1
+        JOIN (SELECT s._row, s.c1 AS c1 FROM crave_bulk_stage AS s WHERE (1 IS NOT NULL)) AS s ON t."name" = s.c1
     """
     return (
         f"SELECT s._row, {wire.read(wire.contract.key)} FROM {wire.target} AS t\n"
@@ -174,7 +174,7 @@ class _TakenBack(Exception):
 
 def drawn_sql(wire: Wire, names: Sequence[str], rows: Sequence[int]) -> str:
     """Write the statement that inserts staged rows without a key, and reads the keys that the database makes."""
-    chosen = wire.backend.spelling.listed("s._row", map(str, rows)) if rows else "false"
+    chosen = wire.backend.spelling.listed("s._row", map(str, rows)) if rows else FALSE
     nulls = " AND ".join(
         f"s.{short} IS NULL" for short in wire.shorts(n for n in wire.contract.key if n not in names)
     )

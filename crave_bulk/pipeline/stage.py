@@ -348,7 +348,7 @@ class Wire:
         }
         return Wire(self.contract, self.backend, {**self.codecs, **codecs})
 
-    def staged(self, names: Iterable[str], table: str, where: str = "true", extra: Sequence[str] = ()) -> str:
+    def staged(self, names: Iterable[str], table: str, where: str = TRUE, extra: Sequence[str] = ()) -> str:
         """Write the sub-query that gives staged rows the target's types, under their short names.
 
         Args:
@@ -358,7 +358,7 @@ class Wire:
             extra: columns of its own, such as ``s._row``.
 
         Returns:
-            Such as ``SELECT s.c0::uuid AS c0 FROM crave_bulk_stage AS s WHERE true``.
+            Such as ``SELECT s.c0::uuid AS c0 FROM crave_bulk_stage AS s WHERE …``.
         """
         columns = [
             f"{self.codecs[n].stage.format(f's.{self.short[n]}')} AS {self.short[n]}"

@@ -25,7 +25,7 @@ from crave_bulk.pipeline.merge import (
 from crave_bulk.pipeline.resolve import FRESH
 from crave_bulk.pipeline.stage import STAGE, Wire, without
 from crave_bulk.session import Session
-from crave_bulk.sql import TRUE, Spelling, quote
+from crave_bulk.sql import FALSE, TRUE, Spelling, quote
 
 _PIECE = 200_000  # rows; half a second for SQLite, whose driver cannot stop a statement
 _FEW_WAVES = 4  # that many statements are no trouble
@@ -106,11 +106,12 @@ class Writer:
         triggered: bool,
         check_now: str | None,
         last: bool,
+        strict: str,
     ) -> None:
         self.session, self.wire, self.kind, self.columns = session, wire, kind, columns
         self.spelling = session.backend.spelling
         self.ignores, self.check_now, self.last = ignores, check_now, last
-        self.watched, self.triggered = watched, triggered
+        self.watched, self.triggered, self.strict = watched, triggered, strict
         self.keys: list[pl.DataFrame] = []
         self.moved: list[pl.DataFrame] = []
         # A delete that takes others along counts only those that it was told to delete.
@@ -230,7 +231,7 @@ class Writer:
         """Write rows, in one statement or in as many as it takes to find those that are refused."""
         numbers = rows["_row"].sort().to_list()
         spelling = self.session.backend.spelling
-        wave = "true" if listed else spelling.equal("s.wave", str(rows["wave"][0]))
+        wave = TRUE if listed else spelling.equal("s.wave", str(rows["wave"][0]))
 
         apart: dict[int, DatabaseError] = {}
 
@@ -416,7 +417,7 @@ class Writer:
 
         def attempt(part: Sequence[int]) -> None:
             spelling = self.session.backend.spelling
-            where = spelling.listed("s._row", map(str, part)) if sql_type and part else "false"
+            where = spelling.listed("s._row", map(str, part)) if sql_type and part else FALSE
             where = _between(spelling, part) if part and not sql_type else where
             staged = self.wire.staged([name], STAGE, where)
             value = f"x.{self.wire.short[name]}"
@@ -519,7 +520,7 @@ class Writer:
         parts = merge_parts(
             self.wire, columns or self.columns, where, read_keys=self.reads_back, overrides=self.overrides
         )
-        return replace(parts, alive=alive, versions=self._versions)
+        return replace(parts, alive=alive, versions=self._versions, strict=self.strict)
 
     def _differing(self, rows: pl.DataFrame, exact: bool) -> Columns:
         """Leave columns alone that no row changes, which spares their indexes, where nobody else can."""
@@ -575,7 +576,7 @@ class Writer:
 def _numbered(spelling: Spelling, rows: Sequence[int], *, listed: bool) -> str:
     """Write that a staged row is one of some, which follow each other unless they are listed."""
     if not rows:
-        return "false"
+        return FALSE
     return spelling.listed("s._row", map(str, rows)) if listed else _between(spelling, rows)
 
 
