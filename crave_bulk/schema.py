@@ -112,7 +112,7 @@ def check_keys(backend: Backend, contract: Contract) -> None:
         ContractError: a key holds such a column.
     """
     for key in (contract.key, *contract.unique, *contract.indexes):
-        if unordered := [name for name in key if backend.codec(contract.column(name)).compare != "{}"]:
+        if unordered := [name for name in key if backend.codec(contract.column(name)).sql_type == "json"]:
             raise ContractError(
                 f"column {unordered[0]!r} of table {contract.name} is stored as JSON, which PostgreSQL cannot index: "
                 "use a text column"

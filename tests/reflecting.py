@@ -62,7 +62,8 @@ def write(db: cb.Database, name: str, frame: pl.DataFrame) -> pl.DataFrame:
     with db.session() as session, session.atomic():
         session.ingest(STAGE, wire.encode(checked.frame, None))
         staged = wire.staged(frame.columns, STAGE)
-        session.execute(f"INSERT INTO {wire.target} ({names}) SELECT {names} FROM ({staged}) AS s")
+        shorts = ", ".join(wire.shorts(frame.columns))
+        session.execute(f"INSERT INTO {wire.target} ({names}) SELECT {shorts} FROM ({staged}) AS s")
         session.execute(f"DROP TABLE {STAGE}")
     return checked.failures
 
@@ -73,11 +74,10 @@ def unchanged(db: cb.Database, name: str, frame: pl.DataFrame, key: str) -> bool
     frame = frame.select(wire.contract.column_names)
     with db.session() as session, session.atomic():
         session.ingest(STAGE, wire.encode(frame, None))
-        forms = [(wire.codecs[n].compare, f'"{n}"') for n in frame.columns]
-        same = " AND ".join(
-            f"{c.format('t.' + n)} IS NOT DISTINCT FROM {c.format('s.' + n)}" for c, n in forms
-        )
-        query = f'SELECT count(*) AS n FROM {wire.target} AS t JOIN ({wire.staged(frame.columns, STAGE)}) AS s ON t."{key}" = s."{key}" AND {same}'
+        forms = [(wire.codecs[n].exact, f't."{n}"', f"s.{wire.short[n]}") for n in frame.columns]
+        same = " AND ".join(f"{c.format(t)} IS NOT DISTINCT FROM {c.format(s)}" for c, t, s in forms)
+        staged = wire.staged(frame.columns, STAGE)
+        query = f"SELECT count(*) AS n FROM {wire.target} AS t JOIN ({staged}) AS s ON {wire.equal([key], 't', 's')} AND {same}"
         found = session.fetch(query).item()
         session.execute(f"DROP TABLE {STAGE}")
     return bool(found == frame.height)

@@ -65,11 +65,17 @@ def test_what_exists_and_what_comes_are_united_and_cut(foods: cb.Database) -> No
     assert held(foods) == [reviews(9, 5, 4)]
 
 
-@pytest.mark.parametrize("verb", ["insert", "upsert", "sync"])
+@pytest.mark.parametrize("verb", ["insert", "upsert"])
 def test_a_row_that_is_written_alone_is_cut_as_well(foods: cb.Database, verb: str) -> None:
     frame = rows(reviews(1, 2, 3, 4), reviews(2, 2), [], None, reviews(1, 2), key=None)
     assert getattr(foods, verb)(Foods, frame).counts["inserted"] == 5
     assert held(foods) == [reviews(4, 3, 2), reviews(2), [], None, reviews(2, 1)]
+
+
+def test_a_sync_leaves_lists_as_they_are_in_the_frame(foods: cb.Database) -> None:
+    frame = rows(reviews(1, 2, 3, 4), key=None)
+    assert foods.sync(Foods, frame).counts == {"input": 1, "inserted": 1}
+    assert held(foods) == [reviews(1, 2, 3, 4)]
 
 
 def test_writing_the_same_again_changes_nothing(foods: cb.Database) -> None:

@@ -445,6 +445,19 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def keeps(self, declared: Column, found: Column) -> str:
+        """Write the test for a value of a declared column that a column of another type keeps as it is.
+
+        Args:
+            declared: the column as declared.
+            found: the column as it is there.
+
+        Returns:
+            SQL over the staging table's column, false if the value would be changed and the database say nothing;
+            nothing if it never is.
+        """
+
+    @abstractmethod
     def alter(self, session: Session, contract: Contract, missing: Missing) -> Alteration:
         """Write the statements that add what a table lacks.
 

@@ -65,6 +65,7 @@ class Codec:
         refusals: the values that the database cannot hold exactly.
         kept: SQL over the staging table's column that is false if the column's type would change the value that is
             written, and the database say nothing; nothing if it never does.
+        casts: `kept` may fail for a value that the type cannot have at all.
         spellings: SQL over the staging table's column, the forms in which others may have written the same value of a
             key, separated by commas; nothing if there is one form.
         spelt: from the text of any such form to the contract's dtype.
@@ -89,6 +90,7 @@ class Codec:
     ordered: str = ""
     refusals: tuple[Refusal, ...] = ()
     kept: str = ""
+    casts: bool = False
     spellings: str = ""
     spelt: Step = same
     fallible: bool = False

@@ -384,6 +384,18 @@ class Postgres(Backend):
         """
         return postgres_ddl.holds(declared, found)
 
+    def keeps(self, declared: Column, found: Column) -> str:
+        """Write the test for a value of a declared column that a column of another type keeps as it is.
+
+        Args:
+            declared: the column as declared.
+            found: the column as it is there.
+
+        Returns:
+            SQL over the staging table's column; nothing if every value is kept.
+        """
+        return postgres_ddl.keeps(declared, found)
+
     def alter(self, session: Session, contract: Contract, missing: Missing) -> Alteration:  # noqa: ARG002
         """Write the statements that add what a table lacks.
 

@@ -48,6 +48,31 @@ def holds(declared: Column, found: Column) -> bool:
     return want.base == have.base and whole
 
 
+def keeps(declared: Column, found: Column) -> str:
+    """Write the test for a value of a declared column that is the same after a cast to the type that is there, and back.
+
+    Args:
+        declared: the column as declared.
+        found: the column as it is there.
+
+    Returns:
+        SQL over the staging table's column; nothing if every value is kept, or the types cannot be compared.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from crave_bulk.table import FieldOptions
+        >>> price = Column("price", pl.Decimal(8, 4), False, True, False, FieldOptions())
+        >>> keeps(price, replace(price, dtype=pl.Decimal(8, 1), sql_type="numeric(8,1)"))
+        '({0}::numeric(8, 4))::numeric(8,1)::numeric(8, 4) OPERATOR(pg_catalog.=) ({0}::numeric(8, 4))'
+    """
+    form = codec(declared)
+    if form.sql_type in ("json", "uuid") or isinstance(found.dtype, pl.Enum) or holds(declared, found):
+        return ""
+    value = f"({{0}}::{form.sql_type})"
+    there = str(found.sql_type).replace("{", "{{").replace("}", "}}")
+    return sql.pinned(f"{value}::{there}::{form.sql_type} [=] {value}")
+
+
 def _kind(sql_type: str) -> SqlType:
     kind = parse_type(sql_type.replace(", ", ","))
     return SqlType(_LONG.get(kind.base, kind.base), kind.args, kind.array)

@@ -92,23 +92,64 @@ def _collate(kind: SqlType, form: Codec) -> str:
 
 _COLLATED = ("text", "character varying", "character", "bpchar")
 _NUMBERED = {"oid", "xid", "cid", "xid8", "tid"}  # some of which take -1 for a large number
+_FLOATS = {"point", "line", "lseg", "box", "path", "polygon", "circle"}  # made of double precision
+_TIMES = {
+    "time with time zone",
+    "interval",
+    "tsrange",
+    "tstzrange",
+    "tsmultirange",
+    "tstzmultirange",
+}
 
 
 def _kept(sql_type: str, kind: SqlType, dtype: pl.DataType) -> str:
     """Test for text that a type keeps as it is written, where it would cut off or round in silence."""
     plain = dtype.inner if isinstance(dtype, pl.List) else dtype
-    if plain != pl.String() or (not kind.array and kind.base in ("character varying", "character")):
+    if plain != pl.String():
+        return ""
+    if isinstance(dtype, pl.List) and (test := _kept_element(replace(kind, array=False))):
+        one = test.format("u.v").replace("{", "{{").replace("}", "}}")
+        return f"NOT EXISTS (SELECT FROM pg_catalog.unnest({{0}}) AS u (v) WHERE ({one}) IS FALSE)"
+    if not kind.array and (test := _kept_element(kind)):
+        return test
+    if not kind.array and kind.base in ("character varying", "character"):
         return ""  # what is longer is refused by its length
-    if kind.base == '"char"' and not kind.array:
-        return sql.pinned('{0} [=] {0}::"char"::text')
-    if kind.base in _NUMBERED and not kind.array:
-        return sql.pinned(f"{{0}}::{kind.base}::text [=] pg_catalog.btrim({{0}})")
-    if kind.base == "money" and not kind.array:
-        digits = "pg_catalog.btrim(pg_catalog.regexp_replace({}, '[^0-9]', '', 'g'), '0')"  # 1.5 is $1.50
-        return sql.pinned(f"{digits.format('{0}')} [=] {digits.format('{0}::money::text')}")
     if not (kind.args or kind.base.startswith("interval ")):
         return ""
     return sql.pinned(f"{{0}}::{sql_type}::text [=] {{0}}::{kind.cast}::text")
+
+
+def _kept_element(kind: SqlType) -> str:
+    """Write the test for one value of a type for which a cast without a length or a precision does not tell."""
+    fine = f"{{0}} [!~] {sql.literal(r'[.][0-9]{{7,}}')}"
+    if kind.base == '"char"':
+        return sql.pinned('{0} [=] {0}::"char"::text')
+    if kind.base in _NUMBERED:
+        return sql.pinned(f"{{0}}::{kind.base}::text [=] pg_catalog.btrim({{0}})")
+    if kind.base == "money":
+        digits = "pg_catalog.btrim(pg_catalog.regexp_replace({}, '[^0-9]', '', 'g'), '0')"  # 1.5 is $1.50
+        return sql.pinned(f"{digits.format('{0}')} [=] {digits.format('{0}::money::text')}")
+    if kind.base in _FLOATS:
+        return sql.pinned(f"{{0}} [!~] {sql.literal('([0-9][.]?){{18}}')}")
+    if kind.base in _TIMES and not kind.args:
+        return sql.pinned(fine)
+    if kind.base.startswith('"') and not kind.args:
+        return _kept_record(kind)
+    return ""
+
+
+def _kept_record(kind: SqlType) -> str:
+    """Test for a row of fields of which each says the same, blanks and quotes aside, when it is written back.
+
+    Its fields have types of their own, which may cut off or round, and no cast leaves those out. Another type that a
+    program has made writes its values as it likes.
+    """
+    signs = "pg_catalog.regexp_replace({}, '[\"\\\\\\s]', '', 'g')"
+    cast = _to(kind).format("{0}")
+    composite = f"EXISTS (SELECT FROM pg_catalog.pg_type WHERE oid [=] {sql.literal(kind.base)}::regtype AND typtype [=] 'c')"
+    composite = composite.replace("{", "{{").replace("}", "}}")
+    return sql.pinned(f"NOT {composite} OR {signs.format('{0}')} [=] {signs.format(f'{cast}::text')}")
 
 
 def _declared(column: Column) -> Codec:
@@ -291,6 +332,7 @@ def _list_codec(column: Column, inner: pl.DataType) -> Codec:
         lambda x: x.list.eval(decode(pl.element())),
         stage="{}::" + f"{element.sql_type}[]",
         read=read,
+        compare="{}::" + f"{element.sql_type}[]",  # the column may be of another type
         refusals=_in_elements(any_bad(element.refusals)),
     )
     return _limited(form, *_list_limits(element))

@@ -315,6 +315,18 @@ class SQLite(Backend):
         """
         return sqlite_ddl.holds(declared, found)
 
+    def keeps(self, declared: Column, found: Column) -> str:
+        """Write the test for a value of a declared column that a column of another type keeps as it is.
+
+        Args:
+            declared: the column as declared.
+            found: the column as it is there.
+
+        Returns:
+            SQL over the staging table's column; nothing if every value is kept.
+        """
+        return sqlite_ddl.keeps(declared, found)
+
     def alter(self, session: Session, contract: Contract, missing: Missing) -> Alteration:
         """Write the statements that add what a table lacks; a rebuild where SQLite cannot add it.
 

@@ -134,6 +134,37 @@ def holds(declared: Column, found: Column) -> bool:
     return expected == dtype
 
 
+def keeps(declared: Column, found: Column) -> str:
+    """Write the test for a value of a declared column that stays of its kind in a column of another affinity.
+
+    Args:
+        declared: the column as declared.
+        found: the column as it is there.
+
+    Returns:
+        SQL over the staging table's column; nothing if every value is kept.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from crave_bulk.table import FieldOptions
+        >>> code = Column("code", pl.String(), False, True, False, FieldOptions())
+        >>> keeps(code, replace(code, sql_type="NUMERIC"))
+        'NOT ({0} = CAST({0} AS NUMERIC))'
+    """
+    wire, affinity = codec(declared).wire, parse_type(str(found.sql_type)).affinity
+    if isinstance(wire, pl.String) and affinity in ("INTEGER", "NUMERIC", "REAL"):
+        return "NOT ({0} = CAST({0} AS NUMERIC))"  # a text that looks like a number becomes one
+    if isinstance(wire, pl.Int64 | pl.Float64) and affinity == "TEXT":
+        return "{0} IS NULL"
+    if isinstance(wire, pl.Int64) and affinity == "REAL":
+        return "{0} IS NULL"
+    if isinstance(wire, pl.Float64) and affinity in ("INTEGER", "NUMERIC"):
+        return (
+            f"abs({{0}}) <= {2**53}"  # a whole number is stored as an integer, which a real holds up to there
+        )
+    return ""
+
+
 def alteration(existing: Existing, missing: Missing, parents: Sequence[str]) -> Alteration:
     """Write the statements that add what a table lacks, without a rebuild where SQLite can.
 

@@ -415,9 +415,15 @@ class SqlType:
         return self.name == "TIMESTAMPTZ" or self.name.endswith(" WITH TIME ZONE")
 
     @property
+    def affinity(self) -> str:
+        """Into which kind SQLite turns values (https://www.sqlite.org/datatype3.html, 3.1)."""
+        kinds = {"INT": "INTEGER", "CHAR|CLOB|TEXT": "TEXT", "BLOB|^$": "BLOB", "REAL|FLOA|DOUB": "REAL"}
+        return next((kind for names, kind in kinds.items() if re.search(names, self.name)), "NUMERIC")
+
+    @property
     def numeric(self) -> bool:
-        """Whether SQLite turns text that looks like a number into one: NUMERIC affinity."""
-        return bool(self.name) and not re.search("INT|CHAR|CLOB|TEXT|BLOB|REAL|FLOA|DOUB", self.name)
+        """Whether SQLite turns text that looks like a number into one."""
+        return self.affinity == "NUMERIC"
 
     @property
     def text(self) -> bool:

@@ -19,6 +19,7 @@ from crave_bulk.pipeline.constraints import Settled
 from crave_bulk.pipeline.images import Expected
 from crave_bulk.pipeline.interplay import Interplay
 from crave_bulk.pipeline.job import Job, Others
+from crave_bulk.pipeline.narrower import narrowed
 from crave_bulk.pipeline.pointers import Pointed
 from crave_bulk.pipeline.stage import STAGE, with_keys, without
 from crave_bulk.pipeline.staging import Staging
@@ -127,10 +128,12 @@ class Attempt:
         )
         self.exact = bool(facts["exact"][0])
         self._inherited = bool(facts["inherited"][0])
+        if not self.exact:
+            self.wire = narrowed(session, self.wire)
         self.first = not facts["some"][0]  # the target is empty: there is nothing to compare with
         self.writer = Writer(
             session,
-            job.wire,
+            self.wire,
             job.kind,
             job.columns,
             ignores=job.ignores,
@@ -319,7 +322,9 @@ class Attempt:
             return rows
         self.staging.put(rows)
         for name, codec in codecs.items():
-            errors = self.writer.unreadable(rows["_row"].to_list(), name) if codec.fallible else {}
+            numbers = rows["_row"].to_list()
+            errors = self.writer.unreadable(numbers, name) if codec.fallible else {}
+            errors |= self.writer.unreadable(numbers, name, codec.sql_type) if codec.casts else {}
             self.verdict.reject(reasons.refusals(self.session, self.wire, self.job.frame, errors))
             if errors:
                 rows = self.verdict.open(rows)

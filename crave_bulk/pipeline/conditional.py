@@ -18,6 +18,7 @@ from crave_bulk.pipeline.cascades import unindexed_note
 from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.images import Images
 from crave_bulk.pipeline.intake import moment, typed_as_given
+from crave_bulk.pipeline.narrower import narrowed
 from crave_bulk.pipeline.pointers import check_values
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.pipeline.staging import Staging
@@ -90,7 +91,7 @@ class ConditionWork(Work):
         verdict, images = Verdict.over(0), turn.images(self.wire)
         with self.clock.phase("merge", 0):
             if self._sets is not None:
-                _check_kept(turn.session, self.wire, self._sets)
+                _check_kept(turn.session, narrowed(turn.session, self.wire), self._sets)
                 check_values(turn.session, self.wire, self._sets)
             verdict.keys = execute(turn, self.wire, self.statement, images, staging, verdict)
         staging.close()
@@ -115,9 +116,11 @@ def _check_kept(session: Session, wire: Wire, sets: pl.DataFrame) -> None:
             continue
         parameters = Parameters(wire.backend)
         encoded = series.to_frame().select(codec.encode(pl.col(series.name))).to_series()
-        text = f"{parameters.bind(encoded)}::text{'[]' if encoded.dtype.is_nested() else ''}"
-        kept = session.fetch(f"SELECT {codec.kept.format(f'({text})')} AS kept", parameters.frame()).item()
-        if kept is False:
+        value = parameters.bind(encoded)
+        if not codec.casts:  # else the test says of which type it is
+            value = f"({value}::text{'[]' if encoded.dtype.is_nested() else ''})"
+        kept = session.fetch(f"SELECT {codec.kept.format(value)} AS kept", parameters.frame()).item()
+        if kept is not None and not kept:
             raise ContractError(
                 f"{series.item()!r} would be stored as another value in column {series.name!r} of table "
                 f"{wire.contract.name}, as {codec.sql_type} cuts it off or rounds it; nothing was written"

@@ -397,11 +397,11 @@ class Writer:
         types = {column.name: column.sql_type for column in found.columns}
         for name in self.columns.insert:
             if name in types and unnamed:
-                for row in self.unreadable(sorted(unnamed), name, types[name]):
+                for row in self.unreadable(sorted(unnamed), name, types[name], listed=True):
                     unnamed.pop(row).columns = (name,)
 
     def unreadable(
-        self, rows: Sequence[int], name: str, sql_type: str | None = None
+        self, rows: Sequence[int], name: str, sql_type: str | None = None, *, listed: bool = False
     ) -> dict[int, DatabaseError]:
         """Find the staged rows with a value that the database cannot read as its column's type.
 
@@ -409,6 +409,7 @@ class Writer:
             rows: the numbers of the staged rows.
             name: the column to try.
             sql_type: the type of the target's column; None if the cast of the codec says enough.
+            listed: the rows do not follow each other.
 
         Returns:
             Row → what the database said.
@@ -417,8 +418,7 @@ class Writer:
 
         def attempt(part: Sequence[int]) -> None:
             spelling = self.session.backend.spelling
-            where = spelling.listed("s._row", map(str, part)) if sql_type and part else FALSE
-            where = _between(spelling, part) if part and not sql_type else where
+            where = _numbered(spelling, part, listed=listed)
             staged = self.wire.staged([name], STAGE, where)
             value = f"x.{self.wire.short[name]}"
             value = f"CAST({value} AS {sql_type})" if sql_type else value
