@@ -420,7 +420,7 @@ class Attempt:
                 waiting = {row for part in moved for row in part["_row"]}
                 skipped, stored = self.accounts.skipped(without(final, waiting), written, errors)
                 written, errors = pl.concat([written, stored]), errors | skipped
-            look(errors)
+            look(errors, skipped)
         self._after(before, compared, written, expected)
         with self.clock.phase("report", rows.height):
             self._record(refused, refused.rows)
@@ -511,11 +511,17 @@ class Attempt:
     @contextmanager
     def _met(
         self, rows: pl.DataFrame, settled: Settled, refused: Refused
-    ) -> Iterator[Callable[[Mapping[int, DatabaseError]], None]]:
+    ) -> Iterator[Callable[[Mapping[int, DatabaseError], Mapping[int, DatabaseError]], None]]:
         """Take back what is written where the database refuses a row that others had to do with."""
         meets = self.repeats or bool(settled) or self.writer.within or bool(self.job.on or self._aside)
+        meets = meets or self.writer.watched
 
-        def look(errors: Mapping[int, DatabaseError]) -> None:
+        def look(errors: Mapping[int, DatabaseError], skipped: Mapping[int, DatabaseError]) -> None:
+            if skipped and self.writer.watched:
+                # A trigger that leaves a row out may have done something else for it, which goes as the row does.
+                refusals = reasons.refusals(self.session, self.wire, self.job.frame, skipped, self.job.kind)
+                refused.failures.append(refusals)
+                raise _Again(refused, refused.rows, tried=True)
             if errors and meets:
                 self._look(rows, settled, refused, errors)
 

@@ -101,7 +101,10 @@ class ConditionWork(Work):
     def accounts(self, verdict: Verdict) -> tuple[pl.DataFrame, pl.Series]:
         """Give the rows that were found."""
         keys = self.source if verdict.keys is None else verdict.keys
-        return keys, pl.repeat(self.outcome, keys.height, dtype=OUTCOME, eager=True)
+        outcomes = pl.repeat(self.outcome, keys.height, dtype=OUTCOME, eager=True)
+        if verdict.others is None or verdict.others_outcomes is None:
+            return keys, outcomes
+        return pl.concat([keys, verdict.others]), pl.concat([outcomes, verdict.others_outcomes])
 
     def about(self) -> str:
         """Name the condition and the values, but not the time of the call."""
@@ -200,9 +203,12 @@ def execute(
     if before is not None and not statement.remain and found.height < before.height:
         # SQLite does not name the rows that went along with others before their turn came.
         found = _gone(turn.session, wire, before, staging)
-    met = max(met, 0 if before is None else before.height)
-    if found.height < met:
-        verdict.note(_kept_note(wire, met - found.height, remain=statement.remain))
+    done = found.height
+    if images is not None and before is not None and done < before.height:
+        met = max(met, before.height)
+        done += _changed_otherwise(images, before, found, staging, verdict, remain=statement.remain)
+    if done < met:
+        verdict.note(_kept_note(wire, met - done, remain=statement.remain))
     if images is not None and before is not None and found.height:
         rows = found.with_row_index("_row").with_columns(
             pl.col("_row").cast(pl.Int64), inserted=pl.lit(False)
@@ -228,6 +234,38 @@ def _kept_note(wire: Wire, rows: int, *, remain: bool) -> str:
         f"Rows that met the condition and were not {'changed' if remain else 'deleted'}, as a trigger or a policy of table "
         f"{wire.contract.name} kept them or did something else: {rows:,}."
     )
+
+
+def _changed_note(wire: Wire, rows: int, *, remain: bool) -> str:
+    """Say how many rows a trigger has changed in its own way."""
+    return (
+        f"Rows that a trigger of table {wire.contract.name} changed in its own way, where they were to be "
+        f"{'set' if remain else 'deleted'}: {rows:,}."
+    )
+
+
+def _changed_otherwise(
+    images: Images,
+    before: pl.DataFrame,
+    found: pl.DataFrame,
+    staging: Staging,
+    verdict: Verdict,
+    *,
+    remain: bool,
+) -> int:
+    """Account for the rows that were not written and are not as they were, and keep them for an undo."""
+    key = images.key
+    rows = before.select(key).join(found.select(key), on=key, how="anti").with_row_index("_row")
+    rows = rows.with_columns(pl.col("_row").cast(pl.Int64))
+    staging.put(rows.with_columns(wave=pl.lit(0, dtype=pl.Int32)))
+    changed = images.changed(before, rows)
+    if changed.height:
+        staging.put(changed.with_columns(wave=pl.lit(0, dtype=pl.Int32)))
+        images.written(before, changed.with_columns(inserted=pl.lit(False)), numbered=False)
+        verdict.others = images.wire.decode(changed, images.wire.contract.key)
+        verdict.others_outcomes = pl.repeat("updated", changed.height, dtype=OUTCOME, eager=True)
+        verdict.note(_changed_note(images.wire, changed.height, remain=remain))
+    return changed.height
 
 
 def _before(turn: Turn, statement: Statement, images: Images, verdict: Verdict) -> pl.DataFrame | None:

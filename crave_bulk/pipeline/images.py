@@ -151,6 +151,21 @@ class Images:
             now = now.join(last.select("_row"), on="_row", how="semi", maintain_order="left")
             self._add(Change.between(self.wire, was_as.convert(self.session, was, self.wire), now), numbered)
 
+    def changed(self, before: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+        """Find the rows that are still there, and not as they were: a trigger did something else with them.
+
+        Args:
+            before: what stood there.
+            rows: ``_row`` and the short columns of the key of those that were not written, staged.
+
+        Returns:
+            Those of `rows`.
+        """
+        self.wire, now = self.wire.rows(self.session, after_sql, ["_row"])
+        was = self._read_as.convert(self.session, before, self.wire)
+        changed = now.join(was, on=self.columns, how="anti", nulls_equal=True)
+        return rows.filter(pl.col("_row").is_in(changed["_row"].implode()))
+
     def expect(self, before: pl.DataFrame, rows: pl.DataFrame, update: list[str]) -> Expected:
         """Prepare for what a merge is about to do, while the database is doing it.
 
