@@ -330,7 +330,8 @@ class Backend(ABC):
         Returns:
             A query: ``found``, a JSON list of ``schema``, ``table``, ``columns``, ``targets``; ``forbids``,
             whether a row that is pointed at cannot be deleted; else ``deletes``, whether the rows that point are
-            deleted with it rather than set to NULL or a default; ``own``, whether it is the table itself that
+            deleted with it rather than set to NULL or a default; ``follows``, whether they change when what they point
+            at is changed, and ``cascades``, whether they take it over; ``own``, whether it is the table itself that
             points; ``known_as``, as of `known_as`; and ``indexed``, whether an index finds the rows that point.
         """
 
@@ -357,8 +358,19 @@ class Backend(ABC):
             an error; ``triggered``, whether there are triggers at all, which may write under another key; ``exact``,
             whether a row will stand there just as it is written, as there are no triggers and every column has the
             type that was declared; ``deferred``, whether constraints are checked at the commit; ``inherited``,
-            whether other tables than its partitions inherit from it; and ``lenient``, whether a constraint may leave
-            rows out, or delete others, without an error.
+            whether other tables than its partitions inherit from it; ``lenient``, whether a constraint may leave
+            rows out, or delete others, without an error; and ``followed``, as `followed` has it.
+        """
+
+    @abstractmethod
+    def followed(self, contract: Contract) -> str:
+        """Write whether a reference to a table may change with what it points at (``ON UPDATE``).
+
+        Args:
+            contract: the table.
+
+        Returns:
+            A SQL expression.
         """
 
     def strictly(self, session: Session, contract: Contract) -> str:  # noqa: ARG002 - few databases have such constraints

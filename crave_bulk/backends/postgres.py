@@ -113,6 +113,10 @@ _INHERITED = sql.pinned(
     "EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_inherits AS i ON i.inhparent [=] c.oid "
     "WHERE c.oid [=] {0}::regclass AND c.relkind [=] 'r') AS inherited"
 )
+_FOLLOWED = sql.pinned(
+    "EXISTS (SELECT 1 FROM pg_catalog.pg_constraint AS f WHERE f.confrelid [=] {0}::regclass AND f.contype [=] 'f' "
+    "AND f.confupdtype [=] ANY ('{{c,n,d}}'))"
+)
 _KNOWN_AS = sql.pinned(
     "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS known_as FROM pg_catalog.pg_class AS c "
     "JOIN pg_catalog.pg_namespace AS n ON n.oid [=] c.relnamespace WHERE c.oid [=] {0}::regclass"
@@ -523,7 +527,19 @@ class Postgres(Backend):
         table = sql.literal(self.table(contract.name))
         shown = (_WATCHED, _TRIGGERED, _DEFERRED, _INHERITED)
         facts = ", ".join(part.format(table) for part in shown)
-        return f"{facts}, {self._exact(contract, table)} AS exact, false AS lenient"
+        followed = _FOLLOWED.format(table)
+        return f"{facts}, {self._exact(contract, table)} AS exact, false AS lenient, {followed} AS followed"
+
+    def followed(self, contract: Contract) -> str:
+        """Write whether a reference to a table changes with what it points at.
+
+        Args:
+            contract: the table.
+
+        Returns:
+            A SQL expression.
+        """
+        return _FOLLOWED.format(sql.literal(self.table(contract.name)))
 
     def _exact(self, contract: Contract, table: str) -> str:
         """Write whether a row will stand there as it is written; the partitions of a table have triggers of their own."""

@@ -31,6 +31,7 @@ _INDEXED = """EXISTS (SELECT FROM pg_catalog.pg_index AS x JOIN pg_catalog.pg_cl
 _POINTING = sql.pinned(f"""SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema',
   CASE WHEN pg_catalog.pg_table_is_visible(c.oid) THEN NULL ELSE n.nspname END, 'table', c.relname, 'columns', {_OWN},
   'targets', {_OTHER}, 'forbids', f.confdeltype [=] ANY ('{{{{a,r}}}}'), 'deletes', f.confdeltype [=] 'c',
+  'follows', f.confupdtype [=] ANY ('{{{{c,n,d}}}}'), 'cascades', f.confupdtype [=] 'c',
   'own', f.conrelid [=] f.confrelid, 'known_as', pg_catalog.format('%I.%I', n.nspname, c.relname), 'indexed', {_INDEXED}) ORDER BY f.oid), '[]')::text AS found
 FROM pg_catalog.pg_constraint AS f JOIN pg_catalog.pg_class AS c ON c.oid [=] f.conrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid [=] c.relnamespace

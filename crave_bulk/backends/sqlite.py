@@ -489,8 +489,19 @@ class SQLite(Backend):
         exact = "false" if any(c.sql_type for c in contract.columns) else f"({found} AND NOT {triggered})"
         return (
             f"{triggered} AS watched, {triggered} AS triggered, {exact} AS exact, false AS deferred, false AS inherited, "
-            f"{self._lenient(table)} AS lenient"
+            f"{self._lenient(table)} AS lenient, {self.followed(contract)} AS followed"
         )
+
+    def followed(self, contract: Contract) -> str:  # noqa: ARG002 - which references of the file these are is asked if there are any
+        """Write whether a reference may change with what it points at.
+
+        Args:
+            contract: the table.
+
+        Returns:
+            A SQL expression.
+        """
+        return "EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND sql LIKE '%ON UPDATE%')"
 
     def _lenient(self, table: str) -> str:
         return f"EXISTS (SELECT 1 FROM sqlite_master WHERE name = {table} COLLATE NOCASE AND sql LIKE '%CONFLICT%')"

@@ -83,6 +83,8 @@ def pointing_sql(table: str) -> str:
     return f"""SELECT coalesce(json_group_array(json_object('schema', NULL, 'table', r.name, 'columns', json(r.columns),
   'targets', json(r.targets), 'forbids', json(iif(r.action IN ('NO ACTION', 'RESTRICT'), 'true', 'false')),
   'deletes', json(iif(r.action = 'CASCADE', 'true', 'false')),
+  'follows', json(iif(r.moved IN ('NO ACTION', 'RESTRICT'), 'false', 'true')),
+  'cascades', json(iif(r.moved = 'CASCADE', 'true', 'false')),
   'own', json(iif(r.name = {table} COLLATE NOCASE, 'true', 'false')), 'known_as', lower(r.name),
   'indexed', json(iif(EXISTS (SELECT 1 FROM pragma_index_list(r.name) AS l JOIN pragma_index_info(l.name) AS x
       WHERE NOT l.partial AND x.seqno < r.parts
@@ -91,7 +93,7 @@ def pointing_sql(table: str) -> str:
     OR (SELECT group_concat(p.name) = json_extract(r.columns, '$[0]') AND upper(group_concat(p.type)) = 'INTEGER'
       FROM pragma_table_info(r.name) AS p WHERE p.pk) IS TRUE, 'true', 'false')))), '[]') AS found
 FROM (SELECT m.name, json_group_array(f."from") AS columns, json_group_array(coalesce(f."to", {key})) AS targets,
-    f.on_delete AS action, count(*) AS parts
+    f.on_delete AS action, f.on_update AS moved, count(*) AS parts
   FROM sqlite_master AS m JOIN pragma_foreign_key_list(m.name) AS f
   WHERE m.type = 'table' AND f."table" = {table} COLLATE NOCASE GROUP BY m.name, f.id) AS r"""
 

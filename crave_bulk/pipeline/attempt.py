@@ -128,6 +128,7 @@ class Attempt:
         )
         self.exact = bool(facts["exact"][0])
         self._inherited = bool(facts["inherited"][0])
+        self._followed = bool(facts["followed"][0])
         if not self.exact:
             self.wire = narrowed(session, self.wire)
         self.first = not facts["some"][0]  # the target is empty: there is nothing to compare with
@@ -628,7 +629,17 @@ class Attempt:
         inheritance.check(self.session, self.wire, source, self.job.kind, undo=self.turn.undo)
 
     def _before(self, candidates: pl.DataFrame) -> pl.DataFrame | None:
-        """Read what stands in the table for the rows that may be written, where somebody wants it."""
+        """Read what stands in the table for the rows that may be written, and what may change with them, if it is wanted."""
+        before = self._stands_there(candidates)
+        if before is not None and self.images and self._followed and self.job.kind in ("merge", "update"):
+            try:
+                self.images.moving(before, self.job.columns.update)
+            except ContractError as error:
+                self._unkept(error)
+                return None
+        return before
+
+    def _stands_there(self, candidates: pl.DataFrame) -> pl.DataFrame | None:
         if self.images is None or self._held is not None:
             return self._held
         if self.inserts or (candidates["mask"] == -1).all():
@@ -672,6 +683,8 @@ class Attempt:
         if self.images is None or before is None:
             return
         with self.clock.phase("ledger", written.height):
+            if self.job.kind != "delete":
+                self.images.followed()
             if expected is not None and self.images.known(expected, written):
                 return
             rows = staged.select("_row", *self.key)

@@ -1,9 +1,9 @@
-"""Cascades: the rows of other tables that a deletion takes along or changes, by the references that say so."""
+"""Cascades: the rows that a deletion takes along, or that change with what they point at, by the references that say so."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import polars as pl
@@ -70,13 +70,24 @@ def led_to(session: Session, names: Iterable[TableName]) -> set[TableName]:
     return found
 
 
+_Part = tuple[str, frozenset[str] | None]  # a table, and which columns of its rows change; None if they go
+
+
+def _is_followed(reference: dict[str, Any], moves: frozenset[str] | None) -> bool:
+    """Tell whether a reference takes rows along, or changes them, when what they point at goes or changes."""
+    if moves is None:
+        return not reference["forbids"]
+    return bool(reference["follows"] and moves & set(reference["targets"]))
+
+
 class Along:
-    """What goes along with the rows of a deletion.
+    """What goes along with the rows of a deletion, or changes with rows that are updated.
 
     Args:
         session: the connection, in the transaction of the batch.
-        wire: the table that is deleted from.
-        rows: the short columns of the rows that go.
+        wire: the table that is written to.
+        rows: the short columns of the rows that go, or change.
+        moves: the columns that change; None if the rows go.
 
     Attributes:
         pointing: the references that point at the table; None where no row goes.
@@ -85,24 +96,29 @@ class Along:
         ContractError: a table that is concerned has no key, so that its rows cannot be told apart.
     """
 
-    def __init__(self, session: Session, wire: Whole, rows: pl.DataFrame) -> None:
+    def __init__(
+        self, session: Session, wire: Whole, rows: pl.DataFrame, moves: Collection[str] | None = None
+    ) -> None:
         self.session, self._told = session, rows
         self.pointing: list[dict[str, Any]] | None = None
         # By the catalog's own name, as a table may be called by several. The first is the table itself.
         self._wires: dict[str, Whole] = {}
         self._found: dict[str, pl.DataFrame] = {}  # what is concerned, as it is now
-        self._gone: dict[str, pl.DataFrame] = {}  # the keys of those of them that are deleted
+        self._seen: dict[
+            _Part, pl.DataFrame
+        ] = {}  # the keys of those that are deleted, or changed, and were followed
         self._children: dict[str, list[str]] = {}  # the tables that point
+        self._cascaded: dict[str, set[str]] = {}  # their columns that take over what they point at
         self._own = session.fetch(session.backend.known_as(wire.contract.name)).item()
         self._know(self._own, wire, rows)
-        pending = [self._own] if rows.height else []
-        going = {self._own: rows.select(self._key(self._own))}
-        self._gone[self._own] = going[self._own].clear()
+        first = (self._own, None if moves is None else frozenset(moves))
+        pending = [first] if rows.height else []
+        going = {first: rows.select(self._key(self._own))}
         while pending:
-            name = pending.pop(0)
-            for child, more in self._pass_on(name, going.pop(name)):
-                going[child] = pl.concat([going[child], more]) if child in going else more
-                pending += [child] if child not in pending else []
+            part = pending.pop(0)
+            for further, more in self._pass_on(part, going.pop(part)):
+                going[further] = pl.concat([going[further], more]) if further in going else more
+                pending += [further] if further not in pending else []
 
     def others(self) -> pl.DataFrame:
         """Give the keys of further rows of the table itself that are deleted or changed."""
@@ -125,9 +141,25 @@ class Along:
                     now.columns[1:]
                 )
                 numbered = was.select(pl.lit(-1, dtype=pl.Int64).alias("_row"), pl.all())
+                numbered, now = self._without_cascaded(name, numbered, now)
                 change = Change.between(self._wires[name], numbered, now).moved()
                 if change.before.height:
                     yield change
+
+    def _without_cascaded(
+        self, name: str, was: pl.DataFrame, now: pl.DataFrame
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Leave out rows that only took over what they point at: they do so again when that is put back."""
+        columns = [self._wires[name].short[column] for column in self._cascaded.get(name, ())]
+        same = was.columns
+        if columns:
+            others = [column for column in was.columns if column not in columns]
+            key = self._key(name)
+            alike = was.join(now, on=others, how="semi", nulls_equal=True).join(
+                now, on=same, how="anti", nulls_equal=True
+            )
+            was, now = (part.join(alike, on=key, how="anti", maintain_order="left") for part in (was, now))
+        return was, now
 
     def _farthest_first(self, name: str, seen: set[str]) -> Iterator[str]:
         """Name the tables that point at one before itself, however many ways lead to them."""
@@ -149,26 +181,31 @@ class Along:
         new = rows.join(known, on=self._key(name), how="anti", maintain_order="left")
         self._found[name] = pl.concat([known, new])
 
-    def _pass_on(self, name: str, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
-        """Read the rows that point at rows which are deleted, and give the keys of those that are deleted with them."""
-        gone, key = self._gone.get(name), self._key(name)
-        if gone is not None:
-            rows = rows.join(gone, on=key, how="anti", maintain_order="left")
-        self._gone[name] = rows.select(key) if gone is None else pl.concat([gone, rows.select(key)])
+    def _pass_on(self, part: _Part, rows: pl.DataFrame) -> Iterator[tuple[_Part, pl.DataFrame]]:
+        """Read the rows that point at rows which go or change, and give the keys of those that do so with them."""
+        (name, moves), seen = part, self._seen.get(part)
+        key = self._key(name)
+        if seen is not None:
+            rows = rows.join(seen, on=key, how="anti", maintain_order="left")
+        self._seen[part] = rows.select(key) if seen is None else pl.concat([seen, rows.select(key)])
         parent = self._wires[name]
         found = pointing_at(self.session, parent.contract.name)
         if name == self._own:
             self.pointing = found
-        references = [reference for reference in found if not reference["forbids"]]
+        references = [reference for reference in found if _is_followed(reference, moves)]
         if not references or not rows.height:
             return
         self.session.ingest(_STAGE, rows.select(key))
         along = [(reference, *self._pointing(parent, name, reference)) for reference in references]
         self.session.execute(f"DROP TABLE {self.session.backend.spelling.temp(_STAGE)}")
-        self._children[name] = [child for _, child, _ in along]
+        self._children[name] = [*self._children.get(name, ()), *(child for _, child, _ in along)]
         for reference, child, pointing in along:
-            if reference["deletes"] and pointing.height:
-                yield child, pointing.select(self._key(child))
+            if moves is not None and reference["cascades"]:
+                self._cascaded[child] = self._cascaded.get(child, set()) | set(reference["columns"])
+            if pointing.height:
+                deleted = moves is None and reference["deletes"]
+                columns = None if deleted else frozenset(reference["columns"])
+                yield (child, columns), pointing.select(self._key(child))
 
     def _pointing(self, parent: Wire, name: str, reference: dict[str, Any]) -> tuple[str, pl.DataFrame]:
         """Read the rows that point by one reference."""

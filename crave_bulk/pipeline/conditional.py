@@ -43,6 +43,7 @@ class Statement:
         where: its condition by itself, over ``t``.
         chosen: the values that the condition binds.
         remain: the rows are there afterwards.
+        sets: the columns that it sets.
     """
 
     sql: str
@@ -50,6 +51,7 @@ class Statement:
     where: str
     chosen: pl.DataFrame | None
     remain: bool
+    sets: tuple[str, ...] = ()
 
     def strictly(self, strict: str) -> str:
         """Write the statement with what makes a broken constraint an error."""
@@ -198,7 +200,9 @@ def execute(
     if not found.height:  # of no row, SQLite's driver does not know any dtype
         found = pl.DataFrame(schema={wire.short[name]: wire.codecs[name].wire for name in key})
     found = wire.readable(found, key)
-    if found.height and images is not None and images.pointing is not None:  # it has been asked for anyway
+    if (
+        found.height and not statement.remain and images is not None and images.pointing is not None
+    ):  # it has been asked for anyway
         verdict.note(unindexed_note(wire.backend, wire.contract.name, images.pointing))
     if before is not None and not statement.remain and found.height < before.height:
         # SQLite does not name the rows that went along with others before their turn came.
@@ -214,6 +218,7 @@ def execute(
             pl.col("_row").cast(pl.Int64), inserted=pl.lit(False)
         )
         if statement.remain:
+            images.followed()
             staging.put(rows.drop("inserted").with_columns(wave=pl.lit(0, dtype=pl.Int32)))
             images.written(before, rows, numbered=False)
         else:
@@ -272,7 +277,11 @@ def _before(turn: Turn, statement: Statement, images: Images, verdict: Verdict) 
     """Read the rows as they are, where they can be kept."""
     try:
         _must_be_found(turn.session, images.wire, statement)
-        return images.before_where(statement.where, statement.chosen, deletes=not statement.remain)
+        before = images.before_where(statement.where, statement.chosen, deletes=not statement.remain)
+        followed = turn.session.backend.followed(images.wire.contract)
+        if statement.sets and before.height and turn.session.fetch(f"SELECT {followed} AS followed").item():
+            images.moving(before, statement.sets)
+        return before
     except ContractError as error:
         if turn.must:
             raise
@@ -490,6 +499,7 @@ def update_sql(
         _all(chosen),
         bound.frame(),
         remain=True,
+        sets=tuple(changes.columns),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
@@ -118,6 +118,30 @@ class Images:
                 raise
             raise ContractError(error.said) from error
 
+    def moving(self, before: pl.DataFrame, columns: Collection[str]) -> None:
+        """Read the rows that change with some columns of others, as they point at them.
+
+        Args:
+            before: what stands there of those others.
+            columns: the columns that are about to change.
+
+        Raises:
+            ContractError: a table that is concerned has no key, or may not be read.
+        """
+        before = self._read_as.convert(self.session, before, self.wire)
+        try:
+            with self.session.shielded():
+                self._along = Along(self.session, self.wire, before, columns)
+        except DatabaseError as error:
+            if not about_rows(error):
+                raise
+            raise ContractError(error.said) from error
+
+    def followed(self) -> None:
+        """Keep what has changed with others."""
+        self.changes += self._along.changes() if self._along else ()
+        self._along = None
+
     @property
     def _lock(self) -> str:
         return self.session.backend.lock_rows.format(quote_all(self.wire.contract.key, "t."))
@@ -219,7 +243,7 @@ class Images:
         """
         if rows.height:
             _, was = self._touched(before, rows)
-            self.changes += self._along.changes() if self._along else ()
+            self.followed()
             self._add(Change(self.wire, was, was.clear(was.height), was.clear()), numbered)
 
     def _touched(self, before: pl.DataFrame, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
