@@ -162,6 +162,7 @@ class Backend(ABC):
     remote: bool  # a connection can be lost on the way, and had again
     stops: bool  # a statement that runs can be stopped from another thread
     aborts: bool  # a statement that fails ends the transaction, back to the last savepoint
+    not_tables: Mapping[str, str]  # a kind of what has columns, and why it cannot be written
     strict: str = ""  # makes a broken constraint an error, behind INSERT or UPDATE; nothing if it always is
     updated: str = "t."  # what RETURNING calls the target of an UPDATE … FROM
     check_now: str | None = None  # has the deferred constraints checked before the commit
@@ -359,31 +360,9 @@ class Backend(ABC):
             whether a row will stand there just as it is written, as there are no triggers and every column has the
             type that was declared; ``deferred``, whether constraints are checked at the commit; ``inherited``,
             whether other tables than its partitions inherit from it; ``lenient``, whether a constraint may leave
-            rows out, or delete others, without an error; and ``followed``, as `followed` has it.
+            rows out, or delete others, without an error; ``followed``, whether a reference to it may change with what it
+            points at (``ON UPDATE``); and ``kind``, of which `not_tables` knows some.
         """
-
-    @abstractmethod
-    def followed(self, contract: Contract) -> str:
-        """Write whether a reference to a table may change with what it points at (``ON UPDATE``).
-
-        Args:
-            contract: the table.
-
-        Returns:
-            A SQL expression.
-        """
-
-    def strictly(self, session: Session, contract: Contract) -> str:  # noqa: ARG002 - few databases have such constraints
-        """Write what makes a broken constraint of a table an error, where its definition says something else.
-
-        Args:
-            session: a connection.
-            contract: the table.
-
-        Returns:
-            SQL that follows ``INSERT`` or ``UPDATE``, mostly nothing.
-        """
-        return ""
 
     @abstractmethod
     def merge(self, parts: MergeParts) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import adbc_driver_manager
@@ -115,7 +116,10 @@ _INHERITED = sql.pinned(
 )
 _FOLLOWED = sql.pinned(
     "EXISTS (SELECT 1 FROM pg_catalog.pg_constraint AS f WHERE f.confrelid [=] {0}::regclass AND f.contype [=] 'f' "
-    "AND f.confupdtype [=] ANY ('{{c,n,d}}'))"
+    "AND f.confupdtype [=] ANY ('{{c,n,d}}')) AS followed"
+)
+_KIND = sql.pinned(
+    "(SELECT c.relkind::text FROM pg_catalog.pg_class AS c WHERE c.oid [=] {0}::regclass) AS kind"
 )
 _KNOWN_AS = sql.pinned(
     "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS known_as FROM pg_catalog.pg_class AS c "
@@ -160,6 +164,7 @@ class Postgres(Backend):
     pooled = True
     concurrent = True
     reads_back = True
+    not_tables = MappingProxyType(postgres_catalog.NOT_TABLES)
     remote = True
     stops = True
     aborts = True
@@ -525,21 +530,9 @@ class Postgres(Backend):
             The select list; every deferred constraint, of whatever kind, has a trigger of its own.
         """
         table = sql.literal(self.table(contract.name))
-        shown = (_WATCHED, _TRIGGERED, _DEFERRED, _INHERITED)
+        shown = (_WATCHED, _TRIGGERED, _DEFERRED, _INHERITED, _FOLLOWED, _KIND)
         facts = ", ".join(part.format(table) for part in shown)
-        followed = _FOLLOWED.format(table)
-        return f"{facts}, {self._exact(contract, table)} AS exact, false AS lenient, {followed} AS followed"
-
-    def followed(self, contract: Contract) -> str:
-        """Write whether a reference to a table changes with what it points at.
-
-        Args:
-            contract: the table.
-
-        Returns:
-            A SQL expression.
-        """
-        return _FOLLOWED.format(sql.literal(self.table(contract.name)))
+        return f"{facts}, {self._exact(contract, table)} AS exact, false AS lenient"
 
     def _exact(self, contract: Contract, table: str) -> str:
         """Write whether a row will stand there as it is written; the partitions of a table have triggers of their own."""

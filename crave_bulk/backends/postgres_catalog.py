@@ -11,7 +11,7 @@ from crave_bulk.backends.catalog import ColumnFacts, KeyFacts, Overview, TableFa
 from crave_bulk.backends.postgres_types import SqlType, dtype_of, parse_type, same_as_wire
 from crave_bulk.table import Reference, TableName
 
-_KINDS = {
+NOT_TABLES = {
     "v": "is a view: write to the tables behind it",
     "m": "is a materialized view: write to the tables behind it, and refresh it",
     "f": "is a foreign table, which has no key: write to it on its own server",
@@ -198,7 +198,7 @@ def read_facts(name: TableName, text: str) -> TableFacts:
         The facts.
     """
     found = json.loads(text)
-    why = _KINDS.get(found["kind"]) or (_RULES if found["rules"] else None)
+    why = NOT_TABLES.get(found["kind"]) or (_RULES if found["rules"] else None)
     return TableFacts(
         name=name,
         columns=tuple(_column(column) for column in found["columns"]),

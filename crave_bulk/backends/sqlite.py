@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -98,6 +99,7 @@ class SQLite(Backend):
     # the transaction, and say nothing; what a statement says of conflicts goes before that. It holds for the statements
     # of triggers too, so it is said only where it must be.
     strict = " OR ABORT"
+    not_tables = MappingProxyType({"view": sqlite_catalog.VIEW})
     updated = ""  # it does not know the alias, nor any table but the target
     series = "(WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT i FROM n)"
     # The write lock is taken at once: what a batch reads first is still true when it writes.
@@ -487,37 +489,13 @@ class SQLite(Backend):
         )
         found = f"(SELECT count(*) FROM pragma_table_info({table}) WHERE (name, upper(type)) IN (VALUES {types})) = {len(contract.columns)}"
         exact = "false" if any(c.sql_type for c in contract.columns) else f"({found} AND NOT {triggered})"
+        lenient = f"EXISTS (SELECT 1 FROM sqlite_master WHERE name = {table} COLLATE NOCASE AND sql LIKE '%CONFLICT%')"
+        followed = "EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND sql LIKE '%ON UPDATE%')"
+        kind = f"(SELECT type FROM sqlite_master WHERE name = {table} COLLATE NOCASE AND type IN ('table', 'view'))"
         return (
             f"{triggered} AS watched, {triggered} AS triggered, {exact} AS exact, false AS deferred, false AS inherited, "
-            f"{self._lenient(table)} AS lenient, {self.followed(contract)} AS followed"
+            f"{lenient} AS lenient, {followed} AS followed, {kind} AS kind"
         )
-
-    def followed(self, contract: Contract) -> str:  # noqa: ARG002 - which references of the file these are is asked if there are any
-        """Write whether a reference may change with what it points at.
-
-        Args:
-            contract: the table.
-
-        Returns:
-            A SQL expression.
-        """
-        return "EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND sql LIKE '%ON UPDATE%')"
-
-    def _lenient(self, table: str) -> str:
-        return f"EXISTS (SELECT 1 FROM sqlite_master WHERE name = {table} COLLATE NOCASE AND sql LIKE '%CONFLICT%')"
-
-    def strictly(self, session: Session, contract: Contract) -> str:
-        """Write what makes a broken constraint of a table an error.
-
-        Args:
-            session: a connection.
-            contract: the table.
-
-        Returns:
-            SQL that follows ``UPDATE``.
-        """
-        lenient = session.fetch(f"SELECT {self._lenient(self._literal(contract.name))} AS lenient").item()
-        return self.strict if lenient else ""
 
     def merge(self, parts: MergeParts) -> str:
         """Write the merge; which rows are new is known from before, as the write lock is held.

@@ -131,6 +131,9 @@ def read_overview(text: str) -> Overview:
     return Overview(None, tuple(columns))
 
 
+VIEW = "is a view: write to the tables behind it"
+
+
 def read_facts(name: TableName, plain: str, text: str) -> TableFacts | None:
     """Read what the catalog said.
 
@@ -157,7 +160,7 @@ def read_facts(name: TableName, plain: str, text: str) -> TableFacts | None:
         ),
         keys=tuple(_keys(found, alias)),
         references=tuple(_references(name, plain, found, tokens)),
-        not_a_table=f"{name} is a view: write to the tables behind it" if is_view else None,
+        not_a_table=f"{name} {VIEW}" if is_view else None,
         indexes=tuple(_indexes(found)) + (((alias["name"],),) if alias else ()),
     )
 

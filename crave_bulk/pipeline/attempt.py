@@ -16,6 +16,7 @@ from crave_bulk.pipeline.checks import Checks
 from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.combine import VALUE
 from crave_bulk.pipeline.constraints import Settled
+from crave_bulk.pipeline.facts import facts_of
 from crave_bulk.pipeline.images import Expected
 from crave_bulk.pipeline.interplay import Interplay
 from crave_bulk.pipeline.job import Job, Others
@@ -123,26 +124,24 @@ class Attempt:
         self._standing: list[pl.DataFrame] = []  # what there was of their keys
         self.staging = Staging(session, clock, self.key)
         self.accounts = Accounts(session, job, verdict)
-        facts = session.fetch(
-            f"SELECT EXISTS (SELECT 1 FROM {self.wire.target}) AS some, {session.backend.facts(self.wire.contract)}"
-        )
-        self.exact = bool(facts["exact"][0])
-        self._inherited = bool(facts["inherited"][0])
-        self._followed = bool(facts["followed"][0])
+        facts = facts_of(session, job.wire)
+        self.exact = facts.exact
+        self._inherited = facts.inherited
+        self._followed = facts.followed
         if not self.exact:
             self.wire = narrowed(session, self.wire)
-        self.first = not facts["some"][0]  # the target is empty: there is nothing to compare with
+        self.first = not facts.some  # the target is empty: there is nothing to compare with
         self.writer = Writer(
             session,
             self.wire,
             job.kind,
             job.columns,
             ignores=job.ignores,
-            watched=bool(facts["watched"][0]),
-            triggered=bool(facts["triggered"][0]),
-            check_now=session.backend.check_now if facts["deferred"][0] and not turn.joined else None,
+            watched=facts.watched,
+            triggered=facts.triggered,
+            check_now=session.backend.check_now if facts.deferred and not turn.joined else None,
             last=turn.last,
-            strict=session.backend.strict if facts["lenient"][0] else "",
+            strict=facts.strict,
         )
         self.accounts.watched = self.writer.watched
         self.checks = Checks(

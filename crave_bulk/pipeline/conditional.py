@@ -16,6 +16,7 @@ from crave_bulk.errors import ContractError
 from crave_bulk.pipeline import dedupe, inheritance
 from crave_bulk.pipeline.cascades import unindexed_note
 from crave_bulk.pipeline.clock import Clock
+from crave_bulk.pipeline.facts import Facts, facts_of
 from crave_bulk.pipeline.images import Images
 from crave_bulk.pipeline.intake import moment, typed_as_given
 from crave_bulk.pipeline.narrower import narrowed
@@ -90,12 +91,14 @@ class ConditionWork(Work):
     def write(self, turn: Turn) -> Verdict:
         """Run the statement."""
         staging = Staging(turn.session, self.clock, self.wire.shorts(self.contract.key))
+        facts = facts_of(turn.session, self.wire)
         verdict, images = Verdict.over(0), turn.images(self.wire)
         with self.clock.phase("merge", 0):
             if self._sets is not None:
-                _check_kept(turn.session, narrowed(turn.session, self.wire), self._sets)
+                wire = self.wire if facts.exact else narrowed(turn.session, self.wire)
+                _check_kept(turn.session, wire, self._sets)
                 check_values(turn.session, self.wire, self._sets)
-            verdict.keys = execute(turn, self.wire, self.statement, images, staging, verdict)
+            verdict.keys = execute(turn, self.wire, self.statement, images, staging, verdict, facts)
         staging.close()
         verdict.changes = images.changes if images else []
         return verdict
@@ -161,7 +164,13 @@ def said(*passed: Any) -> str:
 
 
 def execute(
-    turn: Turn, wire: Wire, statement: Statement, images: Images | None, staging: Staging, verdict: Verdict
+    turn: Turn,
+    wire: Wire,
+    statement: Statement,
+    images: Images | None,
+    staging: Staging,
+    verdict: Verdict,
+    facts: Facts,
 ) -> pl.DataFrame:
     """Run a statement that writes by a condition.
 
@@ -172,6 +181,7 @@ def execute(
         images: where the rows are kept as they were, None where nobody wants them.
         staging: the staging table, which is used to find the rows again.
         verdict: is told where they cannot be kept.
+        facts: of the table.
 
     Returns:
         The keys of the rows that it wrote.
@@ -189,12 +199,11 @@ def execute(
             undo=turn.undo,
             parameters=statement.chosen,
         )
-    before = None if images is None else _before(turn, statement, images, verdict)
+    before = None if images is None else _before(turn, statement, images, verdict, facts)
     met = _met(turn.session, wire, statement) if images is not None and images.wire.policies else 0
     key = wire.contract.key
-    strict = turn.session.backend.strictly(turn.session, wire.contract) if statement.remain else ""
     try:
-        found = turn.session.fetch(statement.strictly(strict), statement.parameters)
+        found = turn.session.fetch(statement.strictly(facts.strict), statement.parameters)
     except NotText as error:
         raise wire.not_text(error, key) from error
     if not found.height:  # of no row, SQLite's driver does not know any dtype
@@ -273,13 +282,14 @@ def _changed_otherwise(
     return changed.height
 
 
-def _before(turn: Turn, statement: Statement, images: Images, verdict: Verdict) -> pl.DataFrame | None:
+def _before(
+    turn: Turn, statement: Statement, images: Images, verdict: Verdict, facts: Facts
+) -> pl.DataFrame | None:
     """Read the rows as they are, where they can be kept."""
     try:
         _must_be_found(turn.session, images.wire, statement)
         before = images.before_where(statement.where, statement.chosen, deletes=not statement.remain)
-        followed = turn.session.backend.followed(images.wire.contract)
-        if statement.sets and before.height and turn.session.fetch(f"SELECT {followed} AS followed").item():
+        if statement.sets and before.height and facts.followed:
             images.moving(before, statement.sets)
         return before
     except ContractError as error:
