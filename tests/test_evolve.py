@@ -459,6 +459,67 @@ def test_a_rebuilt_table_is_as_it_was(file: cb.Database) -> None:
             run(file, broken)
 
 
+@pytest.mark.parametrize(
+    ("columns", "rest", "number"),
+    [
+        ("code TEXT PRIMARY KEY, note TEXT", "", "rowid"),
+        ("code TEXT PRIMARY KEY, rowid TEXT", "", "_rowid_"),
+        ("code TEXT PRIMARY KEY, rowid TEXT, _ROWID_ TEXT", "", "oid"),
+        ("code TEXT PRIMARY KEY, note TEXT", " WITHOUT ROWID", "code"),
+        ("code INTEGER PRIMARY KEY, note TEXT", "", "rowid"),
+    ],
+)
+def test_a_rebuilt_table_keeps_the_numbers_of_its_rows(
+    file: cb.Database, columns: str, rest: str, number: str
+) -> None:
+    """Others may know rows by them, such as a full-text index."""
+
+    class Codes(cb.Table):
+        code: str = cb.field(key=True)
+        added: str = cb.field(default="uuid", uuid=True)
+
+        class Config:
+            name = "codes"
+
+    class Numbers(Codes):
+        code: int = cb.field(key=True)
+
+        class Config:
+            name = "codes"
+
+    codes = ["7", "3", "9", "5"]
+    with file.session() as session:
+        session.execute(f"CREATE TABLE codes ({columns}){rest}")
+        session.execute(f"INSERT INTO codes (code) VALUES {', '.join(f'({code})' for code in codes)}")
+        session.execute("DELETE FROM codes WHERE code = 3 OR code = '3'")
+        before = session.fetch(f"SELECT {number} AS number, code FROM codes ORDER BY code").rows()
+    file.evolve(Numbers if "INTEGER" in columns else Codes)
+    with file.session() as session:
+        assert session.fetch(f"SELECT {number} AS number, code FROM codes ORDER BY code").rows() == before
+    assert file.read("codes")["added"].null_count() == 0
+
+
+def test_a_full_text_index_finds_the_same_rows_after_a_rebuild(file: cb.Database) -> None:
+    class Texts(cb.Table):
+        code: str = cb.field(key=True)
+        note: str | None
+        added: str = cb.field(default="uuid", uuid=True)
+
+        class Config:
+            name = "texts"
+
+    with file.session() as session:
+        session.execute("CREATE TABLE texts (code TEXT PRIMARY KEY, note TEXT)")
+        session.execute("INSERT INTO texts VALUES ('z', 'soup'), ('a', 'bread'), ('m', 'salt')")
+        session.execute("DELETE FROM texts WHERE code = 'z'")
+        session.execute("CREATE VIRTUAL TABLE words USING fts5(note, content='texts')")
+        session.execute("INSERT INTO words (words) VALUES ('rebuild')")
+    file.evolve(Texts)
+    with file.session() as session:
+        found = "SELECT t.code FROM words JOIN texts AS t ON t.rowid = words.rowid WHERE words MATCH 'salt'"
+        assert session.fetch(found).rows() == [("m",)]
+
+
 def test_a_rebuild_that_fails_leaves_everything(file: cb.Database) -> None:
     old_tables(file)
     run(file, "UPDATE foods SET kind = 5 WHERE food_id = 7")

@@ -41,6 +41,7 @@ class Existing:
         name: unquoted, as it was created.
         text: its ``CREATE TABLE``.
         columns: the names of those that are stored.
+        has_rowid: each row has a number.
         parts: the texts of its indexes and triggers.
         indexes: the names of all indexes of the database.
     """
@@ -50,6 +51,13 @@ class Existing:
     columns: tuple[str, ...]
     parts: tuple[str, ...]
     indexes: frozenset[str]
+    has_rowid: bool = True
+
+    @property
+    def rowid(self) -> list[str]:
+        """What the number of a row is called, unless columns have all of its names: others may know rows by it."""
+        taken = {column.casefold() for column in self.columns}
+        return [n for n in ("rowid", "_rowid_", "oid") if self.has_rowid and n not in taken][:1]
 
 
 def existing_sql(name: str) -> str:
@@ -66,6 +74,7 @@ def existing_sql(name: str) -> str:
   'columns', (SELECT json_group_array(name) FROM (SELECT name FROM pragma_table_xinfo({table}) WHERE hidden = 0 ORDER BY cid)),
   'parts', (SELECT json_group_array(sql) FROM (SELECT sql FROM sqlite_master
     WHERE tbl_name = {table} COLLATE NOCASE AND type IN ('index', 'trigger') AND sql IS NOT NULL ORDER BY rowid)),
+  'has_rowid', (SELECT NOT wr FROM pragma_table_list WHERE schema = 'main' AND name = {table} COLLATE NOCASE),
   'indexes', (SELECT json_group_array(name) FROM sqlite_master WHERE type = 'index')) AS found
 FROM sqlite_master AS m WHERE m.name = {table} COLLATE NOCASE AND m.type = 'table'"""
 
@@ -86,6 +95,7 @@ def read_existing(text: str) -> Existing:
         tuple(found["columns"]),
         tuple(found["parts"]),
         frozenset(found["indexes"]),
+        bool(found["has_rowid"]),
     )
 
 
@@ -293,8 +303,11 @@ def constant(value: Any) -> str:
 
 def _rebuild(existing: Existing, columns: Sequence[Column], clauses: Sequence[str]) -> list[str]:
     old, new = sql.quote(existing.name), sql.quote(_NEW)
-    names = [*existing.columns, *(column.name for column in columns)]
-    values = [*map(sql.quote, existing.columns), *(_expression(column) for column in columns)]
+    names = [*existing.rowid, *existing.columns, *(column.name for column in columns)]
+    values = [
+        *map(sql.quote, [*existing.rowid, *existing.columns]),
+        *(_expression(column) for column in columns),
+    ]
     copied = (
         []
         if not names
