@@ -527,8 +527,18 @@ def _found_text(kind: SqlType) -> Codec:
 def _found_decimal(kind: SqlType, dtype: pl.Decimal) -> Codec:
     """Read a numeric where it fits the dtype: not NaN, not infinite, not longer."""
     form = _scalar(dtype)
-    read = f"{{0}}::numeric({dtype.precision or _WIDEST}, {dtype.scale})::text"
-    return replace(form, stage="{}::numeric", read=read, refusals=(*decimal_refusals(dtype), *_coarse(kind)))
+    read = f"{{0}}::numeric({dtype.precision or _WIDEST}, {dtype.scale})"
+    encode = form.encode
+    if not kind.args:  # it keeps as many decimals as are written, and 1.1 does not have the dtype's 18
+        read, encode = f"pg_catalog.trim_scale({read})", lambda x: _trimmed(form.encode(x))
+    refusals = (*decimal_refusals(dtype), *_coarse(kind))
+    return replace(form, stage="{}::numeric", encode=encode, read=f"{read}::text", refusals=refusals)
+
+
+def _trimmed(text: pl.Expr) -> pl.Expr:
+    """Leave out the zeros at the end of decimals that have a point."""
+    short = text.str.strip_chars_end("0").str.strip_chars_end(".")
+    return pl.when(text.str.contains(".", literal=True)).then(short).otherwise(text)
 
 
 def _coarse(kind: SqlType) -> tuple[Refusal, ...]:
@@ -556,6 +566,8 @@ def _found_list(kind: SqlType, dtype: pl.List) -> Codec:
     element = _found(replace(kind, array=False), inner)
     native = not isinstance(inner, pl.String | pl.Enum | pl.Decimal | pl.Time)
     form = element if native else text_form(inner) or Codec("", pl.String())
+    if isinstance(inner, pl.Decimal):
+        form = replace(form, encode=element.encode)
     found = Codec(
         "",
         pl.List(form.wire),
