@@ -14,6 +14,7 @@ from crave_bulk.backends.codec import Codec, Form
 from crave_bulk.errors import CHANGED_SINCE, TableNotFound, UndoRefused
 from crave_bulk.journal import Stored, StoredColumn
 from crave_bulk.ledger import Ledger
+from crave_bulk.newer_columns import changed_lines, set_since
 from crave_bulk.pipeline import cascades, dedupe, read
 from crave_bulk.pipeline.attempt import Attempt
 from crave_bulk.pipeline.clock import Clock
@@ -267,13 +268,19 @@ class UndoWork(Work):
             mine = moved.join(left, on=key, how="anti", maintain_order="left")
             # A row that was left alone in a later step stays so, even if it is now as this one left it.
             changed.append(_changed(stored, wire, now, mine))
-            moved = self._left[wire.target] = pl.concat([moved, left]).unique(maintain_order=True)
+            made = stored.after.select(key).join(stored.before, on=key, how="anti", maintain_order="left")
+            still = made.join(moved, on=key, how="anti", maintain_order="left")
+            grown = set_since(turn.session, Staging(turn.session, self.clock, wire.shorts(key)), wire, still)
+            changed.append(changed_lines(str(stored.table), wire, grown))
+            mine = pl.concat([mine, grown.select(key)])
+            moved = self._left[wire.target] = pl.concat([moved, grown.select(key), left]).unique(
+                maintain_order=True
+            )
         # The other way round: a unique value that was handed on goes back to whom it came from.
         back = stored.before.join(moved, on=key, how="anti", maintain_order="left")
         # Not reverse(), which loses the inner dtype of lists that are all null (polars 2.1).
         back = back[list(range(back.height - 1, -1, -1))] if back.height else back
-        new = stored.after.select(key).join(stored.before, on=key, how="anti", maintain_order="left")
-        new = new.join(moved, on=key, how="anti", maintain_order="left")
+        new = made.join(moved, on=key, how="anti", maintain_order="left")
         return _Step(stored, wire, new, back, mine, verdict_of(new), verdict_of(back))
 
     def _go_on(self, turn: Turn, step: _Step, verdict: Verdict) -> bool:
