@@ -15,6 +15,7 @@ from crave_bulk.errors import (
 )
 from crave_bulk.report import Report
 from crave_bulk.scalar import is_utf8
+from crave_bulk.where import settled_where
 
 if TYPE_CHECKING:
     from crave_bulk.connections import Connections
@@ -60,6 +61,11 @@ class Operation:
             raise ContractError(
                 f"options={shown(self.options)} are no keyword arguments of the verb: write {{'on_reject': 'keep'}}"
             )
+        # An operation may be tried again, and so may not use up what it is given.
+        object.__setattr__(self, "arguments", tuple(map(settled_where, self.arguments)))
+        object.__setattr__(
+            self, "options", {name: settled_where(part) for name, part in self.options.items()}
+        )
         if not (isinstance(self.name, str) and is_utf8(self.name)):
             raise ContractError(f"name={shown(self.name)} is not text")
 

@@ -125,6 +125,28 @@ def to_scalars(values: Sequence[Any], dtype: pl.DataType) -> Sequence[Any]:
     return [to_scalar(value, dtype) for value in values]
 
 
+def settled(value: Any) -> Any:
+    """Take a collection whose values can be read again and again, and be told one by one.
+
+    Args:
+        value: anything.
+
+    Returns:
+        A list, if it is a series, an array, or what can be read only once, such as a generator; else the same.
+
+    Example:
+        >>> settled(map(int, "12")), settled(pl.Series([1, 2])), settled({1}), settled("12")
+        ([1, 2], [1, 2], {1}, '12')
+    """
+    if isinstance(value, pl.Series):
+        return value.to_list()
+    if isinstance(value, str | bytes | bytearray | Mapping | pl.DataFrame | list | tuple | set | frozenset):
+        return value
+    if hasattr(value, "tolist"):  # of NumPy and pandas
+        return value.tolist()
+    return list(value) if isinstance(value, Iterable) else value
+
+
 def many(value: Any) -> list[Any]:
     """Read a collection of values.
 

@@ -14,7 +14,7 @@ from crave_bulk.compare import Comparer, Operand, Parameters, refused, unknown_c
 from crave_bulk.condition import compile_text
 from crave_bulk.errors import ContractError
 from crave_bulk.pipeline.stage import Wire
-from crave_bulk.scalar import many
+from crave_bulk.scalar import many, settled
 from crave_bulk.sql import FALSE, TRUE, chain, quote
 
 Where = Mapping[str, Any] | str | None
@@ -31,6 +31,22 @@ class Condition:
 
     sql: str
     values: tuple[pl.Series, ...]
+
+
+def settled_where(where: Where) -> Where:
+    """Take a condition that can be compiled more than once, and told from another by all of its values.
+
+    Args:
+        where: as for `compile_where`.
+
+    Returns:
+        The same condition.
+
+    Example:
+        >>> settled_where({"id__in": map(int, "12")})
+        {'id__in': [1, 2]}
+    """
+    return {key: settled(value) for key, value in where.items()} if isinstance(where, Mapping) else where
 
 
 def compile_where(

@@ -142,6 +142,7 @@ class Attempt:
             check_now=session.backend.check_now if facts.deferred and not turn.joined else None,
             last=turn.last,
             strict=facts.strict,
+            revives=job.revives,
         )
         self.accounts.watched = self.writer.watched
         self.checks = Checks(
@@ -786,7 +787,7 @@ class Attempt:
                 return rows.with_columns(mask=pl.when(there).then(1).otherwise(-1).cast(pl.Int64))
             self._refuse_taken(rows, taken, refused)
             return rows.with_columns(mask=there.cast(pl.Int64) - 1)
-        alive = self.wire.alive("t") if self.job.kind == "update" else TRUE
+        alive = self.wire.alive("t") if self.job.kind == "update" and not self.job.revives else TRUE
         compare = self.job.columns.compare
         held = self._changes_and_held(rows, alive)
         rows = dedupe.changes(self.session, self.wire, rows, compare, alive) if held is None else held

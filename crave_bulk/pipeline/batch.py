@@ -16,6 +16,7 @@ from crave_bulk.pipeline import characters
 from crave_bulk.pipeline.attempt import Attempt
 from crave_bulk.pipeline.clock import Clock
 from crave_bulk.pipeline.combine import keep_best
+from crave_bulk.pipeline.conditional import said
 from crave_bulk.pipeline.intake import (
     Intake,
     filled_by_database,
@@ -61,6 +62,7 @@ class Call:
         on: another unique key to match rows by.
         newer: the column that must not be older than what is there.
         hard: delete rows that could be marked as deleted.
+        revives: an update is of rows that are marked as deleted.
         within: which rows a sync may delete.
         allow_empty: a sync with no rows may delete all.
         called: what reports call it, where that is not the verb.
@@ -74,6 +76,7 @@ class Call:
     on: tuple[str, ...] | None = None
     newer: str | None = None
     hard: bool = False
+    revives: bool = False
     within: Mapping[str, Any] | str | None = None
     allow_empty: bool = False
     called: str | None = None
@@ -139,7 +142,8 @@ class RowWork(Work):
         """Name the options, and the merge rules."""
         if self.call.said is not None:
             return self.call.said
-        return repr((replace(self.call, contract=None), sorted(self.job.rules.items())))  # type: ignore[arg-type]
+        call = replace(self.call, contract=None, within=said(self.call.within))  # type: ignore[arg-type]
+        return repr((call, sorted(self.job.rules.items())))
 
     def passed(self) -> pl.DataFrame:
         """Give the frame, unless the call has found it by itself."""
@@ -296,6 +300,7 @@ def _job(wire: Wire, call: Call, intake: Intake, source: pl.DataFrame, frame: pl
         ignores=call.on_conflict == "ignore",
         distinct=call.duplicates == "error",
         changed="deleted" if call.verb == "delete" else "updated",
+        revives=call.revives,
         others=_others(call, frame) if call.verb == "sync" else None,
         defaulted=_defaulted(call, intake, source) if call.kind == "merge" else {},
     )

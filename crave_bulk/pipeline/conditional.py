@@ -27,7 +27,7 @@ from crave_bulk.pipeline.validate import validate
 from crave_bulk.pipeline.verdict import Verdict
 from crave_bulk.pipeline.work import Turn, Work
 from crave_bulk.report import OUTCOME
-from crave_bulk.scalar import kind_of, to_series
+from crave_bulk.scalar import kind_of, settled, to_series
 from crave_bulk.session import NotText, Session
 from crave_bulk.sql import TRUE, chain, quote
 from crave_bulk.table import Column, Contract
@@ -150,15 +150,12 @@ def said(*passed: Any) -> str:
     """
 
     def plain(value: Any) -> str:
+        value = settled(value)
         if isinstance(value, Mapping):
             return repr(sorted((str(key), plain(part)) for key, part in value.items()))
         if isinstance(value, set | frozenset):
             return repr(sorted(map(plain, value)))
-        return (
-            repr([plain(part) for part in value])
-            if isinstance(value, list | tuple | pl.Series)
-            else repr(value)
-        )
+        return repr([plain(part) for part in value]) if isinstance(value, list | tuple) else repr(value)
 
     return plain(passed)
 
@@ -385,6 +382,18 @@ def deleted(mark: Column) -> pl.Expr:
     return (pl.lit(True) if isinstance(mark.dtype, pl.Boolean) else moment(mark.dtype, now)).alias(mark.name)
 
 
+def restored(mark: Column) -> pl.Expr:
+    """Write the value that takes the mark of deletion away.
+
+    Args:
+        mark: the column with the mark.
+
+    Returns:
+        A literal of its name.
+    """
+    return pl.lit(False if isinstance(mark.dtype, pl.Boolean) else None, dtype=mark.dtype).alias(mark.name)
+
+
 def restore_where(wire: Wire, where: Where) -> ConditionWork:
     """Take the mark of deletion from the rows that meet a condition.
 
@@ -404,8 +413,7 @@ def restore_where(wire: Wire, where: Where) -> ConditionWork:
             f"table {wire.contract.name} has no soft_delete column, so what was deleted is gone: declare one "
             "with cb.field(soft_delete=True) before rows are deleted"
         )
-    set_to = pl.lit(False if isinstance(mark.dtype, pl.Boolean) else None, dtype=mark.dtype)
-    frame = pl.select(set_to.alias(mark.name))
+    frame = pl.select(restored(mark))
     statement = update_sql(wire, wire.backend, frame, where, f"NOT ({wire.alive()})")
     return ConditionWork(wire, "restore_where", "updated", statement, said(where))
 

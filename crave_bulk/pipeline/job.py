@@ -39,6 +39,7 @@ class Job:
         alone: a deletion takes nothing along and changes nothing else: such a row is refused.
         spares: a deletion touches no other row of its own table: such a row is refused.
         renamed: ``_row`` and the short columns of the keys that a trigger is known to give to rows.
+        revives: an update is of rows that are marked as deleted, and takes the mark away.
         restores: rows are put back as they were, also the values that the database always makes itself.
         others: what becomes of the rows of the table that are not in the frame, if anything does.
         defaulted: column → which rows of the frame had a null that its default has filled, as if they were new.
@@ -56,6 +57,7 @@ class Job:
     changed: str = "updated"
     alone: bool = False
     spares: bool = False
+    revives: bool = False
     restores: bool = False
     others: Others | None = None
     renamed: pl.DataFrame | None = None

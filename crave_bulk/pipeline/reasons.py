@@ -238,14 +238,14 @@ def value_text(frame: pl.DataFrame, names: Sequence[str], rows: Sequence[int]) -
         rows: the numbers of the rows.
 
     Returns:
-        One text a row.
+        One text a row, null if none of the columns has a value.
     """
     columns = [
         failures.as_text(frame[name].gather(list(rows))).alias(f"v{i}") for i, name in enumerate(names)
     ]
-    return (
-        pl.DataFrame(columns).select(pl.concat_str(pl.all(), separator=", ", ignore_nulls=True)).to_series()
-    )
+    text = pl.concat_str(pl.all(), separator=", ", ignore_nulls=True)
+    nothing = pl.all_horizontal(pl.all().is_null())
+    return pl.DataFrame(columns).select(pl.when(~nothing).then(text)).to_series()
 
 
 def impossible_failures(job: Job, impossible: pl.DataFrame) -> pl.DataFrame:

@@ -107,11 +107,13 @@ class Writer:
         check_now: str | None,
         last: bool,
         strict: str,
+        revives: bool,
     ) -> None:
         self.session, self.wire, self.kind, self.columns = session, wire, kind, columns
         self.spelling = session.backend.spelling
         self.ignores, self.check_now, self.last = ignores, check_now, last
         self.watched, self.triggered, self.strict = watched, triggered, strict
+        self._alive = TRUE if revives else wire.alive("t")  # which rows may be updated
         self.keys: list[pl.DataFrame] = []
         self.moved: list[pl.DataFrame] = []
         # A delete that takes others along counts only those that it was told to delete.
@@ -501,7 +503,7 @@ class Writer:
         elif self.kind == "insert":
             yield insert_sql(self._parts(where), ignore=self.ignores)
         elif self.kind == "update":
-            yield update_sql(self._parts(where, alive=self.wire.alive("t")), backend.updated)
+            yield update_sql(self._parts(where, alive=self._alive), backend.updated)
         elif FRESH not in rows.columns:
             yield backend.merge(self._parts(where, self._differing(rows, exact)))
         else:

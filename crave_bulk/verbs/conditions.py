@@ -14,8 +14,9 @@ from crave_bulk.pipeline.stage import Wire
 from crave_bulk.pipeline.work import Once, OnReject, Options, Work
 from crave_bulk.plan import Plan
 from crave_bulk.report import Report
+from crave_bulk.scalar import settled
 from crave_bulk.table import Contract, Table
-from crave_bulk.where import Where
+from crave_bulk.where import Where, settled_where
 
 
 class ConditionVerbs(Connections):
@@ -73,7 +74,7 @@ class ConditionVerbs(Connections):
         """
         one_of("unreadable", unreadable, ("error", "text"))
         wire = Wire(self._contract(table), self.backend)
-        selection = read.Selection(where, columns, order_by, limit, include_deleted)
+        selection = read.Selection(settled_where(where), columns, order_by, limit, include_deleted)
         return self.reading(lambda session: read.rows(session, wire, selection, unreadable))
 
     @overload
@@ -151,6 +152,9 @@ class ConditionVerbs(Connections):
             ...     db.update_where(Foods, {"name": "rye"}, where={"food_id__gt": 1}).counts
             {'input': 1, 'updated': 1}
         """
+        where = settled_where(where)
+        if isinstance(changes, Mapping):
+            changes = {name: settled(value) for name, value in changes.items()}
         return self._found(
             table,
             Options(on_reject, plan, once, undo, timeout),
@@ -235,6 +239,7 @@ class ConditionVerbs(Connections):
             ...     db.delete_where(Foods, "name LIKE 's%'").deleted["food_id"].to_list()
             [1]
         """
+        where = settled_where(where)
         return self._found(
             table,
             Options(on_reject, plan, once, undo, timeout),
@@ -251,6 +256,7 @@ class ConditionVerbs(Connections):
         table: type[Table] | str,
         where: Where,
         *,
+        on_reject: OnReject = "raise",
         plan: Literal[False] = False,
         once: Once = None,
         undo: bool = True,
@@ -263,6 +269,7 @@ class ConditionVerbs(Connections):
         table: type[Table] | str,
         where: Where,
         *,
+        on_reject: OnReject = "raise",
         plan: Literal[True],
         once: Once = None,
         undo: bool = True,
@@ -274,6 +281,7 @@ class ConditionVerbs(Connections):
         table: type[Table] | str,
         where: Where,
         *,
+        on_reject: OnReject = "raise",
         plan: bool = False,
         once: Once = None,
         undo: bool = True,
@@ -284,6 +292,7 @@ class ConditionVerbs(Connections):
         Args:
             table: a table with a ``soft_delete`` column.
             where: as for `read`, but not empty.
+            on_reject: ``"raise"`` writes nothing if a row is refused, ``"keep"`` restores the others.
             plan: write nothing; return a `Plan` of what would change, which can be applied.
             once: a name for this batch, or True for its content: where it was written before, nothing is done
                 and its first report is returned.
@@ -295,6 +304,7 @@ class ConditionVerbs(Connections):
 
         Raises:
             ContractError: the condition is wrong, or the table has no ``soft_delete`` column.
+            RejectedRows: rows were refused, such as one whose unique value is taken; nothing was written.
             TimedOut, Cancelled: the call was stopped; nothing was written.
             BulkError: the database refused; nothing was written.
 
@@ -311,10 +321,15 @@ class ConditionVerbs(Connections):
             ...     db.restore_where(Notes, "true").counts, db.read(Notes).height
             ({'input': 1, 'updated': 1}, 2)
         """
-        return transaction.run(
-            self,
-            Options("raise", plan, once, undo, timeout),
-            lambda: conditional.restore_where(self._wire(table), where),
+        where = settled_where(where)
+        return self._found(
+            table,
+            Options(on_reject, plan, once, undo, timeout),
+            lambda contract: batch.Call(
+                "update", contract, revives=True, called="restore_where", said=conditional.said(where)
+            ),
+            lambda wire: conditional.restore_where(wire, where),
+            lambda wire: self._marked_keys(wire, where),
         )
 
     def _found(
@@ -340,6 +355,17 @@ class ConditionVerbs(Connections):
 
     def _wire(self, table: type[Table] | str) -> Wire:
         return Wire(self._contract(table, write=True), self.backend)
+
+    def _marked_keys(self, wire: Wire, where: Where) -> pl.DataFrame:
+        """Read the keys of the rows that are marked as deleted, and the value that takes the mark away."""
+        mark, key = wire.contract.soft_delete, list(wire.contract.key)
+        assert mark is not None  # noqa: S101 - the statement was run before
+        query = read.build(wire, self.backend, read.Selection(where, [*key, mark.name], None, None, True))
+        rows = self.reading(lambda session: read.run(session, wire, query)).sort(key)
+        is_marked = (
+            pl.col(mark.name) if isinstance(mark.dtype, pl.Boolean) else pl.col(mark.name).is_not_null()
+        )
+        return rows.filter(is_marked).with_columns(conditional.restored(mark))
 
     def _keys(self, wire: Wire, where: Where, *, deleted: bool = False) -> pl.DataFrame:
         key = list(wire.contract.key)

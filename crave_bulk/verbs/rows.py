@@ -13,6 +13,7 @@ from crave_bulk.pipeline.work import Once, OnReject, Options
 from crave_bulk.plan import Plan
 from crave_bulk.report import Report
 from crave_bulk.table import Table
+from crave_bulk.where import settled_where
 
 
 class RowVerbs(Connections):
@@ -440,7 +441,7 @@ class RowVerbs(Connections):
             table,
             frame,
             Options(on_reject, plan, once, undo, timeout),
-            within=within,
+            within=settled_where(within),
             hard=hard,
             allow_empty=allow_empty,
             duplicates=duplicates,
