@@ -16,7 +16,7 @@ import polars as pl
 from crave_bulk.backends.base import Backend
 from crave_bulk.backends.codec import Codec, inner_dtype
 from crave_bulk.errors import ContractError
-from crave_bulk.scalar import kind_of, many, to_scalar, to_scalars, to_series
+from crave_bulk.scalar import json_text, kind_of, many, to_scalar, to_scalars, to_series, uuid_text
 from crave_bulk.sql import FALSE, chain
 from crave_bulk.table import Column, FieldOptions
 
@@ -106,10 +106,20 @@ def sort_form(backend: Backend, operand: Operand) -> str:
 
     Returns:
         The template.
+
+    Raises:
+        ContractError: the dtype has no order.
     """
     column, codec = operand.column, operand.codec
+    if column.dtype.is_nested() or column.options.json:
+        raise ContractError(f"{_named(column)} has no order, so rows cannot be sorted by it")
     plain = isinstance(column.dtype, pl.String | pl.Categorical) and not column.options.uuid
-    return backend.phrases.text.replace("{0}", codec.read) if plain else codec.order
+    return backend.phrases.text.replace("{0}", _folded(backend, codec, codec.read)) if plain else codec.order
+
+
+def _folded(backend: Backend, codec: Codec, form: str) -> str:
+    """Bring texts to one case, where the database compares them whatever their case."""
+    return f"{backend.spelling.fn('lower')}({form})" if codec.folds else form
 
 
 class Comparer:
@@ -171,7 +181,7 @@ class Comparer:
         """
         column, codec = operand.column, operand.codec
         if operator in EQUALITY:
-            return codec.compare
+            return _folded(self.backend, codec, codec.compare)
         if column.dtype.is_nested() or column.options.json:
             raise ContractError(
                 f"{_named(column)} has no order, so {operator} does not apply: test it for equality, or "
@@ -210,6 +220,7 @@ class Comparer:
             ContractError: it is no value of the operand's dtype.
         """
         try:
+            value = _checked(operand, value)
             return self._wired(operand, to_series("v", value, operand.column.dtype))
         except (ValueError, pl.exceptions.PolarsError) as error:
             raise refused(operand.column, lookup, value, str(error)) from error
@@ -260,17 +271,17 @@ class Comparer:
         operand = self._as_given(operand, present)
         series = self._series(operand, lookup, present)
         item, table, bound = self.backend.many(series)
-        form = operand.codec.compare
+        form = self.form(operand, "=")
         source = table.format(self.parameters.bind(bound))
         chosen = f"SELECT {form.format(operand.codec.stage.format(item))} FROM {source}"
         return self.backend.spelling.among(form.format(operand.sql), chosen), nulls
 
     def _series(self, operand: Operand, lookup: str, values: Sequence[Any]) -> pl.Series:
         try:
-            plain = to_scalars(values, operand.column.dtype)
+            plain = to_scalars([_checked(operand, value) for value in values], operand.column.dtype)
             return self._wired(operand, pl.Series("v", plain, dtype=operand.column.dtype, strict=True))
         except (ValueError, TypeError, OverflowError, pl.exceptions.PolarsError) as error:
-            wrong, why = _first_wrong(values, operand.column.dtype) or (values, str(error))
+            wrong, why = _first_wrong(operand, values) or (values, str(error))
             raise refused(operand.column, lookup, wrong, why) from error
 
     def text(self, operand: Operand, lookup: str, value: Any) -> str:
@@ -288,6 +299,8 @@ class Comparer:
             ContractError: the operand is neither text nor such a list, or the value is no text.
         """
         column = operand.column
+        if value is None:
+            raise refused(column, lookup, value, "no text and no list contains NULL")
         if isinstance(column.dtype, pl.List) and lookup == "contains":
             return self._element(operand, value)
         if not isinstance(column.dtype, pl.String | pl.Enum | pl.Categorical):
@@ -296,7 +309,7 @@ class Comparer:
                 + ("" if lookup != "contains" else ", and for lists of text, whole numbers or booleans")
             )
         plain = synthetic(self.backend, pl.String(), self.as_text(operand), column.name)
-        mark = self.constant(plain, lookup, value)
+        mark = _folded(self.backend, operand.codec, self.constant(plain, lookup, value))
         if value == "":
             self.parameters.values.pop()
             return f"{operand.sql} IS NOT NULL"
@@ -312,7 +325,8 @@ class Comparer:
         Returns:
             SQL.
         """
-        return self.backend.phrases.text.format(operand.codec.read.format(operand.sql))
+        value = operand.codec.read.format(operand.sql)
+        return self.backend.phrases.text.format(_folded(self.backend, operand.codec, value))
 
     def _element(self, operand: Operand, value: Any) -> str:
         column, codec = operand.column, operand.codec
@@ -326,15 +340,29 @@ class Comparer:
                 "or booleans that the database keeps as a list; filter the frame that db.read gives"
             )
         element = synthetic(self.backend, inner, "", column.name)
+        try:
+            value = uuid_text(value) if column.options.uuid else value
+        except ValueError as error:
+            raise refused(column, "contains", value, str(error)) from error
         mark = self.constant(element, "contains", value)
         return self.backend.phrases.element.format(codec.read.format(operand.sql), mark)
 
 
-def _first_wrong(values: Sequence[Any], dtype: pl.DataType) -> tuple[Any, str] | None:
-    """Find the first value that is none of a dtype, and why."""
+def _checked(operand: Operand, value: Any) -> Any:
+    """Bring a UUID to the form in which the database has it, and refuse what is none, or no JSON."""
+    column = operand.column
+    if value is None or not isinstance(column.dtype, pl.String):
+        return value
+    if column.options.uuid and operand.codec.sql_type in ("uuid", "UUID_TEXT"):
+        return uuid_text(value)
+    return json_text(value) if column.options.json else value
+
+
+def _first_wrong(operand: Operand, values: Sequence[Any]) -> tuple[Any, str] | None:
+    """Find the first value that is none of an operand's, and why."""
     for value in values:
         try:
-            to_scalar(value, dtype)
+            to_scalar(_checked(operand, value), operand.column.dtype)
         except ValueError as error:
             return value, str(error)
     return None

@@ -7,8 +7,8 @@ the rest comes from the templates below. Whatever is not listed here is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +17,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from crave_bulk.backends.base import Decimals
 from crave_bulk.compare import Comparer, Operand, synthetic, unknown_column
 from crave_bulk.errors import ContractError
 from crave_bulk.scalar import to_scalar
@@ -196,8 +197,13 @@ class _Reader:
             value = term.value
             # A minus would round a Decimal to 28 digits.
             return _Constant(value.copy_negate() if isinstance(value, Decimal) else -value)
+        if _is_decimal(term):
+            return self.exact("-", [_Constant(0), term])
         number = self.number(term)
-        return Operand(f"({self.spelling.op('-')} {number.sql})", number.column, number.codec)
+        real = number.column.dtype.is_float()
+        negative = f"({self.spelling.op('-')} {number.sql})"
+        computed = negative if real else self.backend.computed("-", "0", number.sql, real=False)
+        return Operand(computed, number.column, number.codec)
 
     # -- boolean expressions --
 
@@ -273,28 +279,74 @@ class _Reader:
 
     def like(self, node: exp.Binary) -> _Term:
         """Match a pattern, which is a literal."""
-        text = self.text(self.operand(self.term(node.this)))
+        operand = self.operand(self.term(node.this))
+        text, folds = self.text(operand), operand.codec.folds
         pattern = self.value(node.expression, "LIKE")
         if not isinstance(pattern, str) or re.fullmatch(r"(?:[^\\]|\\.)*", pattern, re.DOTALL) is None:
             raise _NotAllowed(
                 f"{pattern!r} is no pattern: it is text, in which a backslash stands before a character"
             )
-        template, bound = self.backend.like(pattern, fold=isinstance(node, exp.ILike))
+        if "\0" in pattern:
+            raise _NotAllowed(f"{pattern!r} holds a NUL character, which no pattern can")
+        template, bound = self.backend.like(pattern, fold=isinstance(node, exp.ILike) or folds)
         return self.boolean(template.format(text.sql, self.comparer.constant(text, "LIKE", bound)))
 
     # -- values --
 
     def arithmetic(self, node: exp.Binary) -> _Term:
         """Compute with numbers of 64 bits; what is divided by zero is NULL."""
-        left, right = (self.number(self.term(part)) for part in (node.this, node.expression))
-        operator = _ARITHMETIC[type(node)]
+        terms, operator = [self.term(part) for part in (node.this, node.expression)], _ARITHMETIC[type(node)]
+        if _are_decimals(terms):
+            return self.exact(operator, terms)
+        left, right = map(self.number, terms)
         real = any(part.column.dtype.is_float() for part in (left, right))
         if operator == "%" and real:
             raise _NotAllowed("% is for whole numbers")
         divisor = self.not_zero(right.sql) if operator in "/%" else right.sql
         dtype = pl.Float64() if real else pl.Int64()
-        computed = f"({left.sql} {self.spelling.op(operator)} {divisor})"
+        if real:
+            left, right = self.alike([left, right])
+            divisor = self.not_zero(right.sql) if operator in "/%" else right.sql
+        computed = self.backend.computed(operator, left.sql, divisor, real=real)
         return synthetic(self.backend, dtype, computed, "the expression")
+
+    def exact(self, operator: str, terms: list[_Term]) -> _Term:
+        """Compute with decimals and whole numbers, exactly."""
+        decimals = next(term for term in terms if _is_decimal(term))
+        if operator in "/%":
+            raise self.inexact(decimals)
+        left, right = map(self.as_decimals, terms)
+        scale = left.scale + right.scale if operator == "*" else max(left.scale, right.scale)
+        computed = self.backend.decimal(operator, left, right, scale) if scale < _WIDEST else None
+        if computed is None:
+            raise self.inexact(decimals)
+        dtype = pl.Decimal(min(_WIDEST, _DIGITS + scale), scale)
+        return synthetic(self.backend, dtype, computed, "the expression")
+
+    def as_decimals(self, term: _Term) -> Decimals:
+        """Bring a term to decimals, or a whole number."""
+        if not isinstance(term, _Constant):
+            dtype = term.column.dtype
+            if isinstance(dtype, pl.Decimal):
+                return Decimals(term.sql, term.codec, dtype.scale, whole=False)
+            whole = self.number(term)
+            return Decimals(whole.sql, whole.codec, 0, whole=True)
+        exponent = term.value.as_tuple().exponent if isinstance(term.value, Decimal) else 0
+        scale = max(0, -exponent) if isinstance(exponent, int) else 0
+        fits = isinstance(term.value, Decimal) and scale < _WIDEST
+        dtype = pl.Decimal(_WIDEST, scale) if fits else pl.Int64()
+        typed = synthetic(self.backend, dtype, "", "the expression")
+        return Decimals(
+            self.comparer.constant(typed, "a number", term.value), typed.codec, scale, whole=not fits
+        )
+
+    def inexact(self, term: _Term) -> _NotAllowed:
+        """Refuse to compute with a decimal."""
+        what = term.value if isinstance(term, _Constant) else f"{term.column.name!r} ({term.column.dtype})"
+        return _NotAllowed(
+            f"{what} is a decimal, which cannot be computed with like this exactly: compare the column itself, or filter the "
+            "frame that db.read gives"
+        )
 
     def not_zero(self, number: str) -> str:
         """Turn zero into NULL; NULLIF would look for an operator."""
@@ -309,6 +361,8 @@ class _Reader:
         dtype = term.column.dtype
         if not dtype.is_numeric():
             raise _NotAllowed(f"{term.column.name!r} ({dtype}) is no number, so it cannot be computed with")
+        if isinstance(dtype, pl.Decimal):
+            raise self.inexact(term)
         if dtype.is_integer():
             sql, to = self.backend.phrases.integer.format(term.sql), pl.Int64()
             return synthetic(self.backend, to, sql, term.column.name)
@@ -335,7 +389,13 @@ class _Reader:
 
     def absolute(self, node: exp.Abs) -> _Term:
         """Call abs."""
-        number = self.number(self.operand(self.term(node.this)))
+        term = self.operand(self.term(node.this))
+        if isinstance(term.column.dtype, pl.Decimal):
+            negative = self.operand(self.exact("-", [_Constant(0), term]))
+            positive = self.operand(self.exact("-", [_Constant(0), negative]))
+            below = self.comparer.compare(positive, "<", 0)
+            return replace(positive, sql=f"CASE WHEN {below} THEN {negative.sql} ELSE {positive.sql} END")
+        number = self.number(term)
         return Operand(f"{self.spelling.fn('abs')}({number.sql})", number.column, number.codec)
 
     def coalesce(self, node: exp.Coalesce) -> _Term:
@@ -357,6 +417,8 @@ class _Reader:
 
     def alike(self, operands: list[Operand]) -> list[Operand]:
         """Bring operands of unlike types to one: all numbers, or all text."""
+        if any(isinstance(operand.column.dtype, pl.Decimal) for operand in operands):
+            return self.decimals(operands)
         if all(operand.column.dtype.is_numeric() for operand in operands):
             numbers = [self.number(operand) for operand in operands]
             if any(number.column.dtype.is_float() for number in numbers):
@@ -372,6 +434,38 @@ class _Reader:
             return [self.text(operand) for operand in operands]
         kinds = ", ".join(f"{o.column.name!r} ({o.column.dtype})" for o in operands)
         raise _NotAllowed(f"{kinds} are of types that cannot be compared with each other")
+
+    def decimals(self, operands: list[Operand]) -> list[Operand]:
+        """Bring decimals, and whole numbers beside them, to as many decimals as the longest has, exactly."""
+        kinds = ", ".join(f"{o.column.name!r} ({o.column.dtype})" for o in operands)
+        dtypes = [operand.column.dtype for operand in operands]
+        exact = all(isinstance(dtype, pl.Decimal) or dtype.is_integer() for dtype in dtypes)
+        scale = max(dtype.scale for dtype in dtypes if isinstance(dtype, pl.Decimal))
+        widths = [
+            (d.precision or _WIDEST) - d.scale if isinstance(d, pl.Decimal) else _DIGITS for d in dtypes
+        ]
+        written = [self.backend.rescaled(o.codec, o.column.dtype, scale) for o in operands]
+        if not exact or max(widths) + scale > _WIDEST or None in written:
+            raise _NotAllowed(
+                f"{kinds} cannot be compared with each other exactly: filter the frame that db.read gives"
+            )
+        wide = pl.Decimal(_WIDEST, scale)
+        return [
+            synthetic(self.backend, wide, str(form).format(operand.sql), operand.column.name)
+            for form, operand in zip(written, operands, strict=True)
+        ]
+
+
+def _is_decimal(term: _Term) -> bool:
+    if isinstance(term, _Constant):
+        return isinstance(term.value, Decimal)
+    return isinstance(term.column.dtype, pl.Decimal)
+
+
+def _are_decimals(terms: Sequence[_Term]) -> bool:
+    """Tell whether numbers are computed with as decimals: one is, and none is a float."""
+    floats = any(isinstance(term, Operand) and term.column.dtype.is_float() for term in terms)
+    return any(map(_is_decimal, terms)) and not floats
 
 
 def _same_form(left: Operand, right: Operand) -> bool:
@@ -394,6 +488,8 @@ def _what(node: exp.Expr) -> str:
     return f"{re.sub(r'(?<=[a-z])(?=[A-Z])', ' ', type(node).__name__).lower()!r}"
 
 
+_WIDEST = 38  # digits of a Decimal
+_DIGITS = 19  # of a whole number of 64 bits
 _MOMENTS: dict[Any, pl.DataType] = {
     exp.DType.DATE: pl.Date(),
     exp.DType.TIME: pl.Time(),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import Any, Literal
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -123,6 +125,56 @@ def to_scalars(values: Sequence[Any], dtype: pl.DataType) -> Sequence[Any]:
         if low <= min(values) and max(values) <= high:
             return values
     return [to_scalar(value, dtype) for value in values]
+
+
+def uuid_text(value: Any) -> str:
+    """Write a UUID as the databases keep it: in small letters, with hyphens.
+
+    Args:
+        value: a `uuid.UUID`, or its text in any usual form.
+
+    Returns:
+        36 characters.
+
+    Raises:
+        ValueError: it is none.
+
+    Example:
+        >>> uuid_text("{0190A0A0-0000-7000-8000-00000000000A}")
+        '0190a0a0-0000-7000-8000-00000000000a'
+    """
+    try:
+        return str(UUID(value if isinstance(value, str) else str(value)))
+    except ValueError:
+        raise ValueError("it is no UUID") from None
+
+
+def json_text(value: Any) -> Any:
+    """Check that a text is JSON, as both databases would.
+
+    Args:
+        value: a text; another value is not judged.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: it is none.
+
+    Example:
+        >>> json_text('{"a": 1}')
+        '{"a": 1}'
+    """
+    if isinstance(value, str):
+        try:
+            json.loads(value, parse_constant=_no_json)
+        except ValueError:
+            raise ValueError("it is no JSON") from None
+    return value
+
+
+def _no_json(word: str) -> None:
+    raise ValueError(word)
 
 
 def settled(value: Any) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,13 @@ import polars as pl
 from crave_bulk.backends.base import Backend
 from crave_bulk.compare import Comparer, Operand, Parameters, refused, unknown_column
 from crave_bulk.condition import compile_text
-from crave_bulk.errors import ContractError
+from crave_bulk.errors import ContractError, DatabaseError
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.scalar import many, settled
 from crave_bulk.sql import FALSE, TRUE, chain, quote
 
 Where = Mapping[str, Any] | str | None
+_OUT_OF_RANGE = "22003"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,27 @@ class Condition:
 
     sql: str
     values: tuple[pl.Series, ...]
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """Say what is wrong if a condition computes a number that its type cannot hold.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ContractError: it does.
+    """
+    try:
+        yield
+    except DatabaseError as error:
+        if error.sqlstate != _OUT_OF_RANGE:
+            raise
+        raise ContractError(
+            "where= computes a number that is too large: a whole number has 64 bits, and another is a double: compare "
+            "with less, or filter the frame that db.read gives"
+        ) from error
 
 
 def settled_where(where: Where) -> Where:

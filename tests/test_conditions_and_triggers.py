@@ -59,5 +59,5 @@ def test_a_trigger_that_marks_instead(server_db: cb.Database) -> None:
         ):
             session.execute(statement)
     report = server_db.delete_where("t", {"id": 1})
-    assert report.counts == {"input": 0}
-    assert report.notes[0].endswith("else: 1.")
+    assert report.counts == {"input": 1, "updated": 1}
+    assert report.notes[0].endswith("deleted: 1.")

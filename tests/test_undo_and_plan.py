@@ -493,7 +493,13 @@ def test_what_the_database_makes_of_a_value_is_what_was_written(server_db: cb.Da
             name = "prices"
 
     with server_db.session() as session:
-        session.execute("CREATE TABLE prices (k bigint PRIMARY KEY, v numeric(12,2), at timestamp(0))")
+        for statement in (
+            "CREATE TABLE prices (k bigint PRIMARY KEY, v numeric(12,4), at timestamp)",
+            "CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.v := round(NEW.v, 2); "
+            "NEW.at := date_trunc('second', NEW.at); RETURN NEW; END $$",
+            "CREATE TRIGGER cut BEFORE INSERT ON prices FOR EACH ROW EXECUTE FUNCTION cut()",
+        ):
+            session.execute(statement)
     moment = pl.lit("2024-05-01 12:00:00.6").str.to_datetime(time_unit="us")
     frame = pl.DataFrame({"k": [1, 2]}).with_columns(v=pl.lit("1.2345").cast(pl.Decimal(12, 4)), at=moment)
     plan = server_db.insert(Prices, frame, plan=True)

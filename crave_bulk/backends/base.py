@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import adbc_driver_manager
@@ -21,6 +22,7 @@ from crave_bulk.sql import PLAIN, TRUE, Spelling, chain
 from crave_bulk.table import Column, Contract, Reference, TableName
 
 if TYPE_CHECKING:
+    from crave_bulk.pipeline.facts import Facts
     from crave_bulk.session import Session
 
 
@@ -75,6 +77,16 @@ class MergeParts:
     def values(self, names: Iterable[str]) -> str:
         """Those of several columns, as a list."""
         return ", ".join(map(self.new, names))
+
+
+@dataclass(frozen=True, slots=True)
+class Decimals:
+    """An expression of decimals, or of whole numbers, which have none."""
+
+    sql: str
+    codec: Codec
+    scale: int
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +185,11 @@ class Backend(ABC):
     phrases: Phrases
     encoding: Encoding | None = None  # where it is not UTF-8
     spelling = PLAIN
+
+    @cached_property
+    def seen(self) -> dict[str, Facts]:
+        """What was found of tables before, by their quoted names."""
+        return {}
 
     @abstractmethod
     def connect(self) -> Any:
@@ -362,6 +379,47 @@ class Backend(ABC):
             whether other tables than its partitions inherit from it; ``lenient``, whether a constraint may leave
             rows out, or delete others, without an error; ``followed``, whether a reference to it may change with what it
             points at (``ON UPDATE``); and ``kind``, of which `not_tables` knows some.
+        """
+
+    def computed(self, operator: str, left: str, right: str, *, real: bool) -> str:  # noqa: ARG002 - SQLite minds it
+        """Write a computation that fails if its result is beyond 64 bits, or what a float can hold.
+
+        Args:
+            operator: ``+ - * / %``.
+            left: a number of 64 bits.
+            right: another.
+            real: they are floats.
+
+        Returns:
+            A SQL expression.
+        """
+        return f"({left} {self.spelling.op(operator)} {right})"
+
+    def rescaled(self, codec: Codec, dtype: pl.DataType, scale: int) -> str | None:  # noqa: ARG002
+        """Write a whole number or a decimal as one of more decimals, exactly.
+
+        Args:
+            codec: of its column.
+            dtype: of its column.
+            scale: how many decimals it is to have.
+
+        Returns:
+            A SQL template; None if it cannot be written exactly.
+        """
+        return "{0}"
+
+    @abstractmethod
+    def decimal(self, operator: str, left: Decimals, right: Decimals, scale: int) -> str | None:
+        """Write an exact computation with decimals and whole numbers.
+
+        Args:
+            operator: ``+ - *``.
+            left: one of them.
+            right: the other.
+            scale: how many decimals the result has.
+
+        Returns:
+            A SQL expression of such decimals; None if the database cannot compute exactly with what it has.
         """
 
     @abstractmethod

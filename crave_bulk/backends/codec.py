@@ -52,6 +52,7 @@ class Codec:
         stage: SQL from the staging table's column to the target's; ``{}`` stands for the column.
         read: SQL from the target's column to the wire.
         compare: SQL that brings a target's column to a form in which values that say the same are equal.
+        folds: conditions compare its texts whatever their case, as the database does.
         collate: SQL behind `compare` that tells any two texts apart, whatever the collation of the column.
         order: SQL over a target's column that sorts as its values do.
         readable: SQL over a target's column that is false if a frame cannot hold its value exactly, as another
@@ -81,6 +82,7 @@ class Codec:
     stage: str = "{}"
     read: str = "{}"
     compare: str = "{}"
+    folds: bool = False
     collate: str = ""
     order: str = "{}"
     readable: str = ""

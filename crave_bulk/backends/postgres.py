@@ -17,6 +17,7 @@ from crave_bulk.backends import catalog, postgres_catalog, postgres_ddl, postgre
 from crave_bulk.backends.base import (
     LONGEST_NAME,
     Backend,
+    Decimals,
     Encoding,
     MergeParts,
     Phrases,
@@ -543,6 +544,20 @@ class Postgres(Backend):
             for column in contract.columns
         )
         return _EXACT.format(table, types)
+
+    def decimal(self, operator: str, left: Decimals, right: Decimals, scale: int) -> str | None:  # noqa: ARG002
+        """Write an exact computation with decimals and whole numbers, as ``numeric`` does it.
+
+        Args:
+            operator: ``+ - *``.
+            left: one of them.
+            right: the other.
+            scale: how many decimals the result has.
+
+        Returns:
+            A SQL expression.
+        """
+        return f"(({left.sql})::numeric {OWN.op(operator)} ({right.sql})::numeric)"
 
     def merge(self, parts: MergeParts) -> str:
         """Write the merge: ``MERGE`` where it can read back, which is also the faster of the two.

@@ -515,7 +515,7 @@ def _found_text(kind: SqlType) -> Codec:
         if base == "uuid":
             return replace(text, refusals=())
         if base.endswith('."citext"'):
-            return replace(text, compare="{}::text")
+            return replace(text, compare="{}::text", folds=True)
         if base == "jsonb":
             return replace(text, fallible=True)
         if base == "inet":  # whose cast to text adds /32, which it does not show otherwise

@@ -27,7 +27,7 @@ from crave_bulk.backends import (
     sqlite_locks,
     sqlite_types,
 )
-from crave_bulk.backends.base import Backend, MergeParts, Patience, Phrases, on_conflict_merge
+from crave_bulk.backends.base import Backend, Decimals, MergeParts, Patience, Phrases, on_conflict_merge
 from crave_bulk.backends.codec import Codec, Form
 from crave_bulk.backends.ddl import Alteration, Missing
 from crave_bulk.errors import (
@@ -62,6 +62,9 @@ _ON_CONNECT_FILE = (
 # The driver passes on neither SQLite's result code nor a SQLSTATE (adbc-driver-sqlite 1.13: sqlstate,
 # vendor_code and details are all empty), only sqlite3_errmsg(). Its texts are constants of the library
 # (sqlite3ErrStr and the constraint messages), so the code is read back from how the text begins.
+_OVERFLOW = "abs(-9223372036854775807 - 1)"  # the one function that fails rather than give a float
+_LIMIT = 2**63 - 1024  # the largest float below what 64 bits hold
+_MOST_ZEROS = 18  # of the largest power of ten that they hold
 _CODES = (
     ("UNIQUE constraint failed: ", "SQLITE_CONSTRAINT_UNIQUE"),
     ("NOT NULL constraint failed: ", "SQLITE_CONSTRAINT_NOTNULL"),
@@ -69,6 +72,7 @@ _CODES = (
     ("FOREIGN KEY constraint failed", "SQLITE_CONSTRAINT_FOREIGNKEY"),
     ("no such table: ", "SQLITE_NO_TABLE"),
     ("no such column: ", "SQLITE_NO_COLUMN"),
+    ("integer overflow", "22003"),  # numeric_value_out_of_range, as PostgreSQL says
     ("interrupted", "SQLITE_INTERRUPT"),
     ("database is locked", "SQLITE_BUSY"),
     ("database table is locked", "SQLITE_LOCKED"),
@@ -496,6 +500,79 @@ class SQLite(Backend):
             f"{triggered} AS watched, {triggered} AS triggered, {exact} AS exact, false AS deferred, false AS inherited, "
             f"{lenient} AS lenient, {followed} AS followed, {kind} AS kind"
         )
+
+    def computed(self, operator: str, left: str, right: str, *, real: bool) -> str:
+        """Write a computation that fails as it does on PostgreSQL, where SQLite would go on with a float or infinity.
+
+        Args:
+            operator: ``+ - * / %``.
+            left: a number of 64 bits.
+            right: another.
+            real: they are floats.
+
+        Returns:
+            A SQL expression.
+        """
+        if real:
+            lost = "abs(v) = 9e999 AND abs(a) <> 9e999 AND abs(b) <> 9e999"
+            if operator in "*/":
+                lost += " OR v = 0 AND a <> 0 AND b <> 0 AND abs(b) <> 9e999"
+        else:
+            lost = "typeof(v) = 'real' AND typeof(a) = 'integer' AND typeof(b) = 'integer'"
+        return (
+            f"(SELECT CASE WHEN {lost} THEN {_OVERFLOW} ELSE v END FROM (SELECT a, b, a {operator} b AS v FROM "
+            f"(SELECT {left} AS a, {right} AS b)))"
+        )
+
+    def decimal(self, operator: str, left: Decimals, right: Decimals, scale: int) -> str | None:
+        """Write an exact computation with decimals that are text, by whole numbers of 64 bits; beyond these it fails.
+
+        Args:
+            operator: ``+ - *``.
+            left: one of them.
+            right: the other.
+            scale: how many decimals the result has.
+
+        Returns:
+            A SQL expression of text; None if a column has its decimals as floats.
+        """
+        numbers = []
+        for part in (left, right):
+            if not (part.whole or part.codec.sql_type.startswith("DECIMAL_TEXT")):
+                return None
+            digits = f"(SELECT replace({part.sql}, '.', '') AS d)"
+            fits = f"CASE WHEN abs(CAST(d AS REAL)) >= {_LIMIT} THEN {_OVERFLOW} ELSE CAST(d AS INTEGER) END"
+            number = part.sql if part.whole else f"(SELECT {fits} FROM {digits})"
+            more = 0 if operator == "*" else scale - part.scale
+            if more > _MOST_ZEROS:
+                return None
+            numbers.append(self.computed("*", number, str(10**more), real=False) if more else number)
+        computed = self.computed(operator, *numbers, real=False)
+        if not scale:
+            return f"CAST({computed} AS TEXT)"
+        text = f"iif(v < 0, '-', '') || substr(d, 1, length(d) - {scale}) || '.' || substr(d, -{scale})"
+        return (
+            f"(SELECT CASE WHEN v IS NOT NULL THEN {text} END FROM "
+            f"(SELECT v, printf('%0{scale + 1}d', abs(v)) AS d FROM (SELECT {computed} AS v)))"
+        )
+
+    def rescaled(self, codec: Codec, dtype: pl.DataType, scale: int) -> str | None:
+        """Write a whole number or a decimal as text of more decimals.
+
+        Args:
+            codec: of its column.
+            dtype: of its column.
+            scale: how many decimals it is to have.
+
+        Returns:
+            A SQL template; None if SQLite has the column's decimals as floats.
+        """
+        if isinstance(dtype, pl.Decimal):
+            if not codec.sql_type.startswith("DECIMAL_TEXT"):
+                return None
+            more, point = scale - dtype.scale, "" if dtype.scale else "."
+            return f"({{0}} || '{point}{'0' * more}')" if more else "{0}"
+        return f"(CAST({{0}} AS TEXT) || '.{'0' * scale}')" if scale else "CAST({0} AS TEXT)"
 
     def merge(self, parts: MergeParts) -> str:
         """Write the merge; which rows are new is known from before, as the write lock is held.

@@ -161,6 +161,8 @@ def keeps(declared: Column, found: Column) -> str:
         >>> keeps(code, replace(code, sql_type="NUMERIC"))
         'NOT ({0} = CAST({0} AS NUMERIC))'
     """
+    if isinstance(declared.dtype, pl.Date | pl.Datetime | pl.Time):
+        return ""  # no such text looks like a number
     wire, affinity = codec(declared).wire, parse_type(str(found.sql_type)).affinity
     if isinstance(wire, pl.String) and affinity in ("INTEGER", "NUMERIC", "REAL"):
         return "NOT ({0} = CAST({0} AS NUMERIC))"  # a text that looks like a number becomes one

@@ -29,7 +29,7 @@ from crave_bulk.report import OUTCOME
 from crave_bulk.session import Session
 from crave_bulk.sql import quote_all
 from crave_bulk.table import Column
-from crave_bulk.where import compile_wanted
+from crave_bulk.where import compile_wanted, computing
 
 _NOT_FOUND = "the row cannot be found again by its key, so it is still there: delete it by a condition"
 
@@ -87,7 +87,8 @@ class AbsentRows:
         if watched and lock:
             self._lock(query + lock, names, parameters.frame())
             lock = ""
-        found = wire.fetch(self.session, query + lock, names, parameters=parameters.frame())
+        with computing():
+            found = wire.fetch(self.session, query + lock, names, parameters=parameters.frame())
         staging.drop()
         self._rows = found.with_row_index("_row").with_columns(pl.col("_row").cast(pl.Int64))
         self._outcomes = Verdict.over(found.height).outcomes

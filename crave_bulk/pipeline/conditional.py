@@ -91,8 +91,8 @@ class ConditionWork(Work):
     def write(self, turn: Turn) -> Verdict:
         """Run the statement."""
         staging = Staging(turn.session, self.clock, self.wire.shorts(self.contract.key))
-        facts = facts_of(turn.session, self.wire)
         verdict, images = Verdict.over(0), turn.images(self.wire)
+        facts = facts_of(turn.session, self.wire, known=images is None)
         with self.clock.phase("merge", 0):
             if self._sets is not None:
                 wire = self.wire if facts.exact else narrowed(turn.session, self.wire)

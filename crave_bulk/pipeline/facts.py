@@ -34,12 +34,14 @@ class Facts:
     strict: str
 
 
-def facts_of(session: Session, wire: Wire) -> Facts:
+def facts_of(session: Session, wire: Wire, *, known: bool = False) -> Facts:
     """Ask for the facts of a table.
 
     Args:
         session: the connection, in a transaction.
         wire: the table.
+
+        known: take what was found before, where it was.
 
     Returns:
         The facts.
@@ -49,12 +51,14 @@ def facts_of(session: Session, wire: Wire) -> Facts:
         BulkError: the database refused.
     """
     backend = session.backend
+    if known and wire.target in backend.seen:
+        return backend.seen[wire.target]
     query = f"SELECT EXISTS (SELECT 1 FROM {wire.target}) AS some, {backend.facts(wire.contract)}"
     found = session.fetch(query).row(0, named=True)
     why = backend.not_tables.get(str(found["kind"]))
     if why:
         raise ContractError(f"{wire.contract.name} {why}; nothing was written")
-    return Facts(
+    backend.seen[wire.target] = facts = Facts(
         some=bool(found["some"]),
         watched=bool(found["watched"]),
         triggered=bool(found["triggered"]),
@@ -64,3 +68,4 @@ def facts_of(session: Session, wire: Wire) -> Facts:
         followed=bool(found["followed"]),
         strict=backend.strict if found["lenient"] else "",
     )
+    return facts

@@ -16,7 +16,7 @@ from crave_bulk.plan import Plan
 from crave_bulk.report import Report
 from crave_bulk.scalar import settled
 from crave_bulk.table import Contract, Table
-from crave_bulk.where import Where, settled_where
+from crave_bulk.where import Where, computing, settled_where
 
 
 class ConditionVerbs(Connections):
@@ -75,7 +75,8 @@ class ConditionVerbs(Connections):
         one_of("unreadable", unreadable, ("error", "text"))
         wire = Wire(self._contract(table), self.backend)
         selection = read.Selection(settled_where(where), columns, order_by, limit, include_deleted)
-        return self.reading(lambda session: read.rows(session, wire, selection, unreadable))
+        with computing():
+            return self.reading(lambda session: read.rows(session, wire, selection, unreadable))
 
     @overload
     def update_where(
@@ -361,7 +362,8 @@ class ConditionVerbs(Connections):
         mark, key = wire.contract.soft_delete, list(wire.contract.key)
         assert mark is not None  # noqa: S101 - the statement was run before
         query = read.build(wire, self.backend, read.Selection(where, [*key, mark.name], None, None, True))
-        rows = self.reading(lambda session: read.run(session, wire, query)).sort(key)
+        with computing():
+            rows = self.reading(lambda session: read.run(session, wire, query)).sort(key)
         is_marked = (
             pl.col(mark.name) if isinstance(mark.dtype, pl.Boolean) else pl.col(mark.name).is_not_null()
         )
@@ -371,4 +373,5 @@ class ConditionVerbs(Connections):
         key = list(wire.contract.key)
         query = read.build(wire, self.backend, read.Selection(where, key, None, None, deleted))
         # In the same order on every database, as an earlier row may take what a later one wants.
-        return self.reading(lambda session: read.run(session, wire, query)).sort(key)
+        with computing():
+            return self.reading(lambda session: read.run(session, wire, query)).sort(key)
