@@ -133,7 +133,14 @@ def html(report: Report) -> str:
     """
     title = f"{report.verb} (written before)" if report.replayed else report.verb
     parts = [_head(report, title), _tiles(report.counts), _phase_bar(report.timings)]
-    if not report.committed:
+    if report.fate is not None and report.fate.state != "committed":
+        said = (
+            "<b>Rolled back</b> with its transaction: nothing of this is in the database."
+            if report.fate.state == "rolled back"
+            else "<b>Pending</b> until its transaction is committed."
+        )
+        parts.append(f'<div class="cb-warn">{said}</div>')
+    if not report.written:
         parts.append(
             '<div class="cb-warn"><b>Nothing was written.</b> The counts say what each row would have '
             "become without the rejected ones.</div>"

@@ -418,13 +418,15 @@ class Connections:
         try:
             for attempt in again(Watch(), lambda error: isinstance(error, BulkError)):
                 with attempt, self.session() as session:
-                    found = self.ledger.committed(session, lost.batches[0])
+                    found = self.ledger.committed(session, lost.batches[0].batch_id)
         except BulkError as error:
             raise CommitUnknown(
-                f"the connection was lost while batch {lost.batches[0]} was committed, and the database cannot be "
+                f"the connection was lost while batch {lost.batches[0].batch_id} was committed, and the database cannot be "
                 f"asked whether it was ({error}): when it is back, look for that batch in db.batches() before the call "
                 "is run again"
             ) from error
+        for batch in lost.batches:
+            batch.state = "committed" if found else "rolled back"
         return found
 
     @property

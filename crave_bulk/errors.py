@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 if TYPE_CHECKING:
+    from crave_bulk.fate import Fate
     from crave_bulk.report import Report
 
 _SHOWN = 61
@@ -136,10 +137,10 @@ class CommitUnknown(ConnectionFailed):
     """The connection was lost during the commit, and nothing tells whether the batch was written.
 
     Attributes:
-        batches: the ids of the batches of the transaction.
+        batches: the batches of the transaction.
     """
 
-    def __init__(self, message: str, batches: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, batches: tuple[Fate, ...] = ()) -> None:
         super().__init__(message)
         self.batches = batches
 

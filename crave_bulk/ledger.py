@@ -332,12 +332,13 @@ class Ledger:
         )
         return session.fetch(sql, parameters.frame()).height
 
-    def stand_again(self, session: Session, batch_ids: Sequence[str]) -> None:
+    def stand_again(self, session: Session, batch_ids: Sequence[str], transaction_id: str) -> None:
         """Let batches stand again, as what had taken them back is taken back itself.
 
         Args:
             session: the connection, in the transaction of the undo.
             batch_ids: what had taken them back.
+            transaction_id: their transaction; what they had taken back of it is taken back with them.
 
         Raises:
             UndoRefused: the same was written once more meanwhile.
@@ -346,10 +347,12 @@ class Ledger:
         parameters = Parameters(self.backend)
         spelling = self.backend.spelling
         chosen = spelling.listed("undone_by", (self._bind(parameters, "undone_by", one) for one in batch_ids))
+        own = self._bind(parameters, "transaction_id", transaction_id)
+        others = spelling.compare("transaction_id", "<>", own)
         start = len(_UNDONE) + 36 + 1  # after what `undone` has put before it, with the id
         sql = (
             f"UPDATE {self.batches.target} SET undone_by = NULL, once = {spelling.fn('substr')}(once, {start}) "
-            f"WHERE {chosen} RETURNING 1 AS one"
+            f"WHERE {chosen} AND {others} RETURNING 1 AS one"
         )
         try:
             session.fetch(sql, parameters.frame())

@@ -21,7 +21,7 @@ def done(report: Report) -> None:
     Args:
         report: what became of its rows.
     """
-    state = "" if report.committed else ", rolled back"
+    state = "" if report.written else ", rolled back"
     state = ", replayed" if report.replayed else state
     retries = f", {report.retries} retries" if report.retries else ""
     LOG.info(

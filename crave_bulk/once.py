@@ -206,7 +206,7 @@ def _read(packed: bytes, work: Work, same: bool, row: dict[str, Any], notes: tup
         verb=work.verb,
         table=work.table,
         batch_id=str(row["batch_id"]),
-        committed=True,
+        written=True,
         # Rows of another frame than now have their numbers only; what was rejected of it is kept.
         source=work.source if same else _numbered(rejected, head["source"]),
         keys_by_row=keys,

@@ -11,6 +11,7 @@ import polars as pl
 
 from crave_bulk import card
 from crave_bulk.errors import UndoRefused
+from crave_bulk.fate import Fate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +57,7 @@ class Report:
         verb: such as ``insert`` or ``delete_where``.
         table: the table's name.
         batch_id: a time-ordered UUID: the correlation id of the batch.
-        committed: whether anything was written; false on the report that `RejectedRows` carries, whose
+        written: whether anything was written; false on the report that `RejectedRows` carries, whose
             outcomes then say what each row would have become.
         failures: one line per broken rule: row, stage, rule, column, value, message; without a row number where
             it is a row that the call found in the table by itself.
@@ -70,12 +71,13 @@ class Report:
         replayed: it was written before, and nothing was done now; this is what became of the rows then.
         notes: what else there is to know.
         database: where it was written.
+        fate: what became of the transaction that it was part of; None if the call was one of its own.
     """
 
     verb: str
     table: str
     batch_id: str
-    committed: bool
+    written: bool
     failures: pl.DataFrame
     timings: pl.DataFrame
     seconds: float
@@ -86,10 +88,20 @@ class Report:
     replayed: bool = False
     notes: tuple[str, ...] = ()
     database: Any = field(default=None, repr=False)
+    fate: Fate | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the database behind where the report goes to another process."""
         return {**self.__dict__, "database": None}
+
+    @property
+    def committed(self) -> bool:
+        """Whether anything was written, for good: within a `transaction`, only when that has ended."""
+        return self.written and (self.fate is None or self.fate.state == "committed")
+
+    @property
+    def _lost(self) -> bool:
+        return self.fate is not None and self.fate.state == "rolled back"
 
     @cached_property
     def counts(self) -> Counts:
@@ -121,22 +133,22 @@ class Report:
         rows = self.source.with_row_index("_row").with_columns(pl.col("_row").cast(pl.Int64))
         return rows.join(reasons, on="_row", how="inner", maintain_order="left")
 
-    @cached_property
+    @property
     def keys(self) -> pl.DataFrame:
         """The key of each row that is in the table now: ``_row`` and the key columns.
 
         For rows that were inserted, updated or unchanged; with it, a key that was generated finds the
-        row that it was made for.
+        row that it was made for. None if the transaction of the batch was rolled back.
         """
         return self._keys(["inserted", "updated", "unchanged"])
 
-    @cached_property
+    @property
     def deleted(self) -> pl.DataFrame:
         """The key of each row that was deleted: ``_row`` and the key columns."""
         return self._keys(["deleted"])
 
     def _keys(self, outcomes: list[str]) -> pl.DataFrame:
-        chosen = self.outcomes_by_row.is_in(outcomes) & self.committed
+        chosen = self.outcomes_by_row.is_in(outcomes) & self.written & (not self._lost)
         return (
             self.keys_by_row.with_columns(_row=self.outcomes["row"])
             .select("_row", pl.exclude("_row"))
@@ -171,8 +183,12 @@ class Report:
             ...     report.undo().counts, db.read(Foods).height
             ({'input': 1, 'deleted': 1}, 0)
         """
-        if not self.committed:
+        if not self.written:
             raise UndoRefused(f"batch {self.batch_id} wrote nothing, so there is nothing to take back")
+        if self._lost:
+            raise UndoRefused(
+                f"batch {self.batch_id} was rolled back with its transaction, so there is nothing to take back"
+            )
         if self.database is None:
             raise UndoRefused(
                 "the report has left its database", f"take the batch back by db.undo({self.batch_id!r})"
@@ -231,7 +247,13 @@ class Report:
         done = (
             "  NOTHING WRITTEN NOW; this is what became of each row the first time" if self.replayed else ""
         )
-        done = done if self.committed else "  NOTHING WRITTEN; this is what would have become of each row"
+        done = done if self.written else "  NOTHING WRITTEN; this is what would have become of each row"
+        if self.fate is not None and self.fate.state != "committed":
+            done = (
+                "  ROLLED BACK with its transaction"
+                if self._lost
+                else "  PENDING until its transaction is committed"
+            )
         yield f"{self.verb} {self.table}: {card.sentence(self.counts)}{done}"
         yield f"  {self.seconds:.3f} s, {self.rows_per_second:,.0f} rows/s  ({card.phases(self.timings)})"
         for stage, rule, column, rows in self.top_reasons().iter_rows():

@@ -26,6 +26,7 @@ from crave_bulk.errors import (
     held_beside,
     held_by_thread,
 )
+from crave_bulk.fate import Fate, State
 from crave_bulk.watch import Statement, Watch
 
 _SHORT = 0.1  # seconds to wait for a lock at a stretch
@@ -96,7 +97,7 @@ class Session:
     Attributes:
         broken: the connection is not to be used again.
         watch: says whether the call that runs just now may go on.
-        batches: the ids of the batches that the open transaction holds.
+        batches: the batches that the open transaction holds.
         rivals: lists the other open transactions of this thread, which cannot go on while this one waits.
         beside: tells whether other threads have transactions open, one of which may wait for this thread to end.
     """
@@ -105,7 +106,7 @@ class Session:
         self.backend = backend
         self.broken = False
         self.watch = Watch()
-        self.batches: list[str] = []
+        self.batches: list[Fate] = []
         self.rivals: Callable[[], Sequence[Session]] = tuple
         self.beside: Callable[[], bool] = bool
         self._connection = connection
@@ -228,8 +229,10 @@ class Session:
                 self.execute(f"RELEASE SAVEPOINT {savepoint}")
             else:
                 interrupted = self._commit()
+                self._end(0, "committed")
         except BaseException as error:
-            del self.batches[known:]
+            # Of a commit whose answer was lost it is found out by another connection.
+            self._end(known, "pending" if isinstance(error, CommitUnknown) else "rolled back")
             if block in self._blocks:
                 if isinstance(error, KeyboardInterrupt):
                     del self._blocks[self._blocks.index(block) + 1 :]  # it may have skipped their ends
@@ -247,6 +250,12 @@ class Session:
                 self._blocks.remove(block)
         if interrupted:
             raise KeyboardInterrupt
+
+    def _end(self, known: int, state: State) -> None:
+        """Say what became of the batches of a block that has ended."""
+        for batch in self.batches[known:]:
+            batch.state = state
+        del self.batches[known:]
 
     def _check_order(self, block: object) -> None:
         """Give up the transaction if a block is left before one that was begun within it."""

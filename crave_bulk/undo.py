@@ -40,12 +40,19 @@ class Past:
         batch_ids: in the order in which they were written.
         tables: their tables.
         undoes: one of them has taken back others.
+        settled: those that another of them has taken back already.
     """
 
     transaction_id: str
     batch_ids: list[str]
     tables: list[str]
     undoes: bool
+    settled: frozenset[str] = frozenset()
+
+    @property
+    def standing(self) -> list[str]:
+        """Those that stand."""
+        return [batch_id for batch_id in self.batch_ids if batch_id not in self.settled]
 
 
 def past(session: Session, ledger: Ledger, batch_id: str) -> Past:
@@ -70,8 +77,9 @@ def past(session: Session, ledger: Ledger, batch_id: str) -> Past:
     first = own["transaction_id"][0]
     together = {"batch_id__gte": first, "transaction_id": first}
     found = ledger.read(session, read.Selection(together, columns, "batch_id"))
+    within = found.filter(pl.col("undone_by").is_in(found["batch_id"].implode()))["batch_id"]
     for row in found.iter_rows(named=True):
-        if row["undone_by"] is not None:
+        if row["undone_by"] is not None and (row["batch_id"] not in within or row["batch_id"] == batch_id):
             by = row["undone_by"]
             raise UndoRefused(
                 f"batch {row['batch_id']} was taken back already, by batch {by}",
@@ -85,7 +93,8 @@ def past(session: Session, ledger: Ledger, batch_id: str) -> Past:
                 "put them back by a batch of your own",
             )
     tables = list(dict.fromkeys(found["table"]))
-    return Past(first, found["batch_id"].to_list(), tables, "undo" in found["verb"].to_list())
+    ids, undoes = found["batch_id"].to_list(), "undo" in found["verb"].to_list()
+    return Past(first, ids, tables, undoes, frozenset(within))
 
 
 def _is_id(text: str) -> bool:
@@ -180,8 +189,8 @@ class UndoWork(Work):
                 lines,
             )
         if self.past.undoes:
-            self.ledger.stand_again(turn.session, self.past.batch_ids)
-        ids = self.past.batch_ids
+            self.ledger.stand_again(turn.session, self.past.batch_ids, self.past.transaction_id)
+        ids = self.past.standing
         if self.ledger.undone(turn.session, ids, turn.batch_id) < len(ids):
             raise UndoRefused("another has taken the batch back just now", "see db.batches()")
         return verdict

@@ -139,7 +139,7 @@ class Story:
 
     def refused(self) -> Ingested:
         """Tell that nothing was written, as rows are no mentions."""
-        return self._told(None, committed=False)
+        return self._told(None, written=False)
 
     def told(self, database: Any) -> Ingested:
         """Tell what became of everything.
@@ -150,15 +150,15 @@ class Story:
         Returns:
             The report.
         """
-        return self._told(database, committed=True)
+        return self._told(database, written=True)
 
-    def _told(self, database: Any, *, committed: bool) -> Ingested:
-        written = [report.batch_id for report in self.reports.values()]
+    def _told(self, database: Any, *, written: bool) -> Ingested:
+        batches = [report.batch_id for report in self.reports.values()]
         return Ingested(
             verb="ingest",
             table="mentions",
-            batch_id=min(written, default=next_id()),
-            committed=committed,
+            batch_id=min(batches, default=next_id()),
+            written=written,
             failures=self.rejected,
             timings=self._timings(),
             seconds=time.perf_counter() - self.started,
@@ -167,6 +167,7 @@ class Story:
             outcomes_by_row=self._by_row(),
             retries=sum(report.retries for report in self.reports.values()),
             database=database,
+            fate=next((report.fate for report in self.reports.values()), None),
             resolved=self.resolved,
             ids=self.ids,
             reports=self.reports,

@@ -19,6 +19,7 @@ from crave_bulk.errors import (
     RejectedRows,
     TableNotFound,
 )
+from crave_bulk.fate import Fate
 from crave_bulk.journal import Change
 from crave_bulk.pipeline import read
 from crave_bulk.pipeline.clock import Clock
@@ -166,7 +167,9 @@ class Batch:
             raise Raced from error  # somebody has dropped it
         if found is None or not found.height:
             return False
-        report = replace(once.replayed(session, key, work, found.row(0, named=True)), database=self.db)
+        report = once.replayed(session, key, work, found.row(0, named=True))
+        pending = next((batch for batch in session.batches if batch.batch_id == report.batch_id), None)
+        report = replace(report, database=self.db, fate=pending)
         self._result = Plan(report, [], None) if self.options.plan else report
         return True
 
@@ -179,25 +182,27 @@ class Batch:
         verdict = work.write(Turn(session, self._joined, last, self.id, keeps=wanted, must=must, undo=keeps))
         refused = options.on_reject == "raise" and bool(verdict.failures)
         if options.plan or refused:
-            report = self._report(work, verdict, committed=False)
+            report = self._report(work, verdict, written=False)
             changes = journal.combined(session, verdict.changes) if options.plan else []
             self._result = Plan(report, changes, self._again(work, verdict)) if options.plan else report
             raise _RolledBack
         if self._agrees:
             changes = journal.combined(session, verdict.changes)
-            self._agrees(Plan(self._report(work, verdict, committed=True), changes, None))
+            self._agrees(Plan(self._report(work, verdict, written=True), changes, None))
+        fate = Fate(self.id)
         if book is None:
-            self._result = self._report(work, verdict, committed=True)
+            self._result = replace(self._report(work, verdict, written=True), fate=fate)
+            session.batches.append(fate)
             return
         kept = work.steps(session, verdict) if keeps and not verdict.unkept else None
         try:
-            self._result = self._record(session, book, work, verdict, kept)
+            self._result = replace(self._record(session, book, work, verdict, kept), fate=fate)
         except ConstraintViolated as error:
             raise Raced from error  # another has written the same once, on a database where nobody waits in turn
         except TableNotFound as error:
             book.forget()
             raise Raced from error  # somebody has dropped it
-        session.batches.append(self.id)
+        session.batches.append(fate)
 
     def _record(
         self,
@@ -208,10 +213,10 @@ class Batch:
         changes: Sequence[Change] | None,
     ) -> Report:
         """Write down what was done, and what it has changed, where that is kept."""
-        first = (session.batches or [self.id])[0]
+        first = session.batches[0].batch_id if session.batches else self.id
         with work.clock.phase("ledger", sum(c.before.height + c.new.height for c in changes or ())):
             journal.store(session, book, self.id, first, changes or ())
-        report = self._report(work, verdict, committed=True)
+        report = self._report(work, verdict, written=True)
         row = provenance.entry(report, self.started, int(work.source.estimated_size()))
         row |= {
             "undoable": changes is not None,
@@ -225,8 +230,8 @@ class Batch:
             book.record(session, row)
         return report
 
-    def _report(self, work: Work, verdict: Verdict, *, committed: bool) -> Report:
-        report = work.report(verdict, self.id, committed=committed)
+    def _report(self, work: Work, verdict: Verdict, *, written: bool) -> Report:
+        report = work.report(verdict, self.id, written=written)
         notes = (*self._notes, *verdict.notes)
         if verdict.unkept:
             notes += (f"This batch cannot be taken back: {verdict.unkept}.",)
@@ -249,7 +254,7 @@ class Batch:
         log.done(report)
         if isinstance(result, Plan):
             return replace(result, report=report)
-        if not report.committed:
+        if not report.written:
             raise RejectedRows(report)
         return report
 

@@ -195,13 +195,13 @@ class Work(ABC):
         """
         return steps(session, verdict.changes)
 
-    def report(self, verdict: Verdict, batch_id: str, *, committed: bool) -> Report:
+    def report(self, verdict: Verdict, batch_id: str, *, written: bool) -> Report:
         """Sum up.
 
         Args:
             verdict: what became of the rows.
             batch_id: the batch.
-            committed: whether it is written.
+            written: whether it is.
 
         Returns:
             The report, without its time.
@@ -213,7 +213,7 @@ class Work(ABC):
             verb=self.verb,
             table=self.table,
             batch_id=batch_id,
-            committed=committed,
+            written=written,
             source=self.source,
             keys_by_row=keys,
             outcomes_by_row=outcomes,
