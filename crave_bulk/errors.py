@@ -325,8 +325,56 @@ def held_beside(label: str, error: DatabaseBusy) -> DatabaseBusy:
 # with check option; row level security has the code of any other missing right. SQLite gives the words of
 # a trigger's RAISE without a code.
 _ROWS = {"22", "23", "09", "27", "38", "39", "44", "P0"}
-# 21000: two rows that are one to ON CONFLICT, as a trigger has given them one key.
-_ROWS_EXACT = {"42501", "21000", "", *(code for code in _BY_CODE if code.startswith("SQLITE_CONSTRAINT"))}
+# Classes of PostgreSQL itself that are about the statement, the connection, the server or another transaction. Any
+# other, such as ZZ001, is what somebody's trigger or function says of a row.
+_NOT_ROWS = frozenset(
+    [
+        "00",
+        "01",
+        "02",
+        "03",
+        "08",
+        "0A",
+        "0B",
+        "0F",
+        "0L",
+        "0P",
+        "0Z",
+        "20",
+        "21",
+        "24",
+        "25",
+        "26",
+        "28",
+        "2B",
+        "2D",
+        "2F",
+        "34",
+        "3B",
+        "3D",
+        "3F",
+        "40",
+        "42",
+        "53",
+        "54",
+        "55",
+        "57",
+        "58",
+        "72",
+        "F0",
+        "HV",
+        "XX",
+    ]
+)
+_CODE = 5  # characters of a SQLSTATE
+# 54000: a value that no index can hold. 21000: two rows that are one to ON CONFLICT, as a trigger has given them one key.
+_ROWS_EXACT = {
+    "42501",
+    "54000",
+    "21000",
+    "",
+    *(code for code in _BY_CODE if code.startswith("SQLITE_CONSTRAINT")),
+}
 
 
 def about_rows(error: DatabaseError) -> bool:
@@ -339,7 +387,9 @@ def about_rows(error: DatabaseError) -> bool:
         False where the trouble is a lock, the disk, the statement or the server.
 
     Example:
-        >>> about_rows(DatabaseError("no", sqlstate="23514")), about_rows(DatabaseError("no", sqlstate="57014"))
-        (True, False)
+        >>> [about_rows(DatabaseError("no", sqlstate=code)) for code in ("23514", "ZZ001", "57014")]
+        [True, True, False]
     """
-    return error.sqlstate in _ROWS_EXACT or error.sqlstate[:2] in _ROWS
+    code = error.sqlstate
+    unknown = len(code) == _CODE and code[:2] not in _NOT_ROWS
+    return code in _ROWS_EXACT or code[:2] in _ROWS or unknown

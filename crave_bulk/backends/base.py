@@ -378,7 +378,8 @@ class Backend(ABC):
             type that was declared; ``deferred``, whether constraints are checked at the commit; ``inherited``,
             whether other tables than its partitions inherit from it; ``lenient``, whether a constraint may leave
             rows out, or delete others, without an error; ``followed``, whether a reference to it may change with what it
-            points at (``ON UPDATE``); and ``kind``, of which `not_tables` knows some.
+            points at (``ON UPDATE``); ``kind``, of which `not_tables` knows some; and ``blind``, a JSON list of the
+            references, by their columns, to tables of which the login may not see every row.
         """
 
     def computed(self, operator: str, left: str, right: str, *, real: bool) -> str:  # noqa: ARG002 - SQLite minds it

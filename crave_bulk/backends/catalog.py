@@ -237,7 +237,7 @@ def why_not_matched(uniques: Sequence[dict[str, Any]], on: Sequence[str]) -> str
 
 def _usable_keys(facts: TableFacts) -> list[tuple[str, ...]]:
     """Select the keys whose rows can be told apart outside of the database as well."""
-    distinct = {column.name for column in facts.columns if column.distinct}
+    distinct = {column.name for column in facts.columns if column.distinct and not column.generated}
     keys = [key.columns for key in facts.keys if key.plain and distinct.issuperset(key.columns)]
     return list(dict.fromkeys(keys))
 
@@ -258,6 +258,11 @@ def _why_no_key(facts: TableFacts) -> str:
             "so that its rows can be told apart"
         )
     names = ", ".join(primary.columns)
+    if any(column.generated for column in facts.columns if column.name in primary.columns):
+        return (
+            f"the primary key ({names}) of table {facts.name} is computed by the database, so a frame cannot say which row "
+            "it means: add a unique key over columns that are written and are NOT NULL"
+        )
     if not primary.plain:
         return (
             f"the primary key ({names}) of table {facts.name} is deferrable or ignores case, so a row cannot be "

@@ -32,11 +32,11 @@ SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
   'name', a.attname, 'schema', tn.nspname, 'type', et.typname, 'text', pg_catalog.format_type(et.oid, et.typmod),
   'array', item.oid IS NOT NULL, 'plain', item.oid IS NULL OR item.oid [=] et.oid, 'filled', a.attnotnull OR bt.filled, 'identity', a.attidentity, 'generated', a.attgenerated [<>] '',
   'insert_only', a.attidentity [<>] '' AND NOT pg_catalog.has_sequence_privilege(
-    pg_catalog.pg_get_serial_sequence(c.oid::regclass::text, a.attname), 'USAGE, UPDATE'),
+    pg_catalog.pg_get_serial_sequence(coalesce(pg_catalog.pg_partition_root(c.oid), c.oid)::regclass::text, a.attname), 'USAGE, UPDATE'),
   'made_later', a.attnotnull AND NOT bt.filled AND {_FILLING},
   'labels', (SELECT pg_catalog.json_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum AS e WHERE e.enumtypid [=] et.oid),
   'default', CASE WHEN a.attgenerated [<>] '' THEN NULL
-    WHEN a.attidentity [<>] '' THEN pg_catalog.format('pg_catalog.nextval(%L::pg_catalog.regclass)', pg_catalog.pg_get_serial_sequence(c.oid::regclass::text, a.attname))
+    WHEN a.attidentity [<>] '' THEN pg_catalog.format('pg_catalog.nextval(%L::pg_catalog.regclass)', pg_catalog.pg_get_serial_sequence(coalesce(pg_catalog.pg_partition_root(c.oid), c.oid)::regclass::text, a.attname))
     ELSE coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), bt.preset) END
 ) ORDER BY a.attnum), '[]')
 FROM pg_catalog.pg_attribute AS a

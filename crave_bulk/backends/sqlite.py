@@ -498,7 +498,8 @@ class SQLite(Backend):
         kind = f"(SELECT type FROM sqlite_master WHERE name = {table} COLLATE NOCASE AND type IN ('table', 'view'))"
         return (
             f"{triggered} AS watched, {triggered} AS triggered, {exact} AS exact, false AS deferred, false AS inherited, "
-            f"{lenient} AS lenient, {followed} AS followed, {kind} AS kind"
+            f"{lenient} AS lenient, {followed} AS followed, {kind} AS kind, "
+            "NULL AS blind"
         )
 
     def computed(self, operator: str, left: str, right: str, *, real: bool) -> str:

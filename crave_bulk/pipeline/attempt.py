@@ -155,6 +155,7 @@ class Attempt:
             alone=job.alone,
             spares=job.spares,
             unordered=job.others is not None,
+            blind=facts.blind,
         )
 
     def run(self) -> None:

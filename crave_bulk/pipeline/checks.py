@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import polars as pl
@@ -43,9 +43,11 @@ class Checks:
         joined: bool,
         alone: bool = False,
         spares: bool = False,
+        blind: Collection[frozenset[str]],
         unordered: bool = False,
     ) -> None:
         self.session, self.wire, self.compare, self.kind, self.ignores = session, wire, compare, kind, ignores
+        self.blind = blind
         self.moved: set[int] = set()
         self.note: str | None = None
         self.unordered = unordered  # the end counts, and not the order of the rows
@@ -215,7 +217,11 @@ class Checks:
         """Select what is to be checked; a pointer stands for the plain reference of its column."""
         contract = self.wire.contract
         pointing = {pointer.columns for pointer in contract.pointers}
-        plain = [reference for reference in contract.references if reference.columns not in pointing]
+        plain = [
+            reference
+            for reference in contract.references
+            if reference.columns not in pointing and frozenset(reference.columns) not in self.blind
+        ]
         return [
             reference
             for reference in (*plain, *contract.pointers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from crave_bulk.errors import ContractError
@@ -21,6 +22,7 @@ class Facts:
         deferred: constraints are checked at the commit.
         inherited: other tables than its partitions inherit from it.
         followed: references to it may change with what they point at.
+        blind: the columns of references to tables of which the login may not see every row, as the database can.
         strict: what makes a broken constraint an error, behind INSERT or UPDATE.
     """
 
@@ -32,6 +34,7 @@ class Facts:
     inherited: bool
     followed: bool
     strict: str
+    blind: frozenset[frozenset[str]]
 
 
 def facts_of(session: Session, wire: Wire, *, known: bool = False) -> Facts:
@@ -67,5 +70,6 @@ def facts_of(session: Session, wire: Wire, *, known: bool = False) -> Facts:
         inherited=bool(found["inherited"]),
         followed=bool(found["followed"]),
         strict=backend.strict if found["lenient"] else "",
+        blind=frozenset(map(frozenset, json.loads(found["blind"] or "[]"))),
     )
     return facts

@@ -355,6 +355,9 @@ def checkable(session: Session, wire: Wire, constraint: str | None) -> bool:
         False for a unique key that holds for some rows only, or that nobody has declared.
     """
     columns, whole = _constraints(session, wire).get(constraint or "", ((), True))
+    facts = session.backend.seen.get(wire.target)
+    if facts is not None and frozenset(columns) in facts.blind:
+        return False
     known = {wire.contract.key, *wire.contract.unique, *(r.columns for r in wire.contract.references)}
     return whole and (not columns or set(columns) in [set(key) for key in known])
 
