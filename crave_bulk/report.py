@@ -96,7 +96,7 @@ class Report:
 
     @property
     def committed(self) -> bool:
-        """Whether anything was written, for good: within a `transaction`, only when that has ended."""
+        """Whether anything was written, for good: within a ``db.transaction()``, only when that has ended."""
         return self.written and (self.fate is None or self.fate.state == "committed")
 
     @property

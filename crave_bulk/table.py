@@ -110,7 +110,7 @@ def field(
         merge: how an upsert combines the value with the one that is there.
         best: ``(10, "upvotes")`` keeps of a united list of structs, or JSON array of objects, the 10 different
             elements with the greatest ``upvotes``, the greatest first and those without one last.
-        default: the value for rows that have none; ``"uuid"`` makes a time-ordered UUIDv7 and
+        default: the value for new rows that have none, or a null; ``"uuid"`` makes a time-ordered UUIDv7 and
             ``"now"`` the time of the batch.
         on_update: ``"now"`` sets the time of the batch whenever the row really changes.
         uuid: the strings are UUIDs, 36 characters in lower case; PostgreSQL's own type there.

@@ -40,7 +40,8 @@ class ConditionVerbs(Connections):
             where: a mapping of columns and lookups to values, all of which must hold, such as
                 ``{"type": "soup", "price__lt": 5}``; or a SQL condition, such as
                 ``"type = 'soup' AND price < 5"``. The lookups are lt, lte, gt, gte, ne, in, notin,
-                isnull, contains, startswith, endswith and between.
+                isnull, contains, startswith, endswith and between. As in SQL, ne, ``<>`` and notin pass over
+                NULLs. ``lower``, ``upper`` and ``ILIKE`` know the letters A to Z alone.
             columns: which columns, in this order; None for all.
             order_by: columns to sort by, ``-name`` for descending; nulls come last. None: the order
                 of the database, which is no order.

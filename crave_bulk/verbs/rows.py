@@ -145,7 +145,11 @@ class RowVerbs(Connections):
 
         Each column is merged by its rule (see `field`); most are simply replaced. Columns that the
         frame leaves out keep their values in existing rows. Rows of the same key in one frame are
-        combined in their order by the same rules. A row that was marked as deleted is revived.
+        combined in their order by the same rules. A row that was marked as deleted is revived, and what it
+        adds is added to its old total. A null takes the default of its column in a new row only; in a row that exists
+        it means what the merge rule says.
+
+        A batch that adds or appends is written as often as it is run; its report says if an equal one was written before.
 
         Args:
             table: the table, or the name of an existing one.
@@ -397,6 +401,7 @@ class RowVerbs(Connections):
     ) -> Report | Plan:
         """Make the table hold the rows of the frame and no others: insert, update and delete.
 
+        The table equals the frame afterwards: merge rules do not apply, and every value replaces what is there.
         A row whose key is in the frame is never deleted, also where the frame's row is refused, and no cascade
         touches it. The other rows go first, so that their unique values are free; those that rows of the table
         refer to go last, and then the rows of the frame that claim their unique values are written. One that cannot go
