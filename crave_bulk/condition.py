@@ -361,8 +361,6 @@ class _Reader:
         dtype = term.column.dtype
         if not dtype.is_numeric():
             raise _NotAllowed(f"{term.column.name!r} ({dtype}) is no number, so it cannot be computed with")
-        if isinstance(dtype, pl.Decimal):
-            raise self.inexact(term)
         if dtype.is_integer():
             sql, to = self.backend.phrases.integer.format(term.sql), pl.Int64()
             return synthetic(self.backend, to, sql, term.column.name)
@@ -417,7 +415,7 @@ class _Reader:
 
     def alike(self, operands: list[Operand]) -> list[Operand]:
         """Bring operands of unlike types to one: all numbers, or all text."""
-        if any(isinstance(operand.column.dtype, pl.Decimal) for operand in operands):
+        if _are_decimals(operands):
             return self.decimals(operands)
         if all(operand.column.dtype.is_numeric() for operand in operands):
             numbers = [self.number(operand) for operand in operands]
@@ -439,7 +437,7 @@ class _Reader:
         """Bring decimals, and whole numbers beside them, to as many decimals as the longest has, exactly."""
         kinds = ", ".join(f"{o.column.name!r} ({o.column.dtype})" for o in operands)
         dtypes = [operand.column.dtype for operand in operands]
-        exact = all(isinstance(dtype, pl.Decimal) or dtype.is_integer() for dtype in dtypes)
+        exact = all(dtype.is_numeric() for dtype in dtypes)
         scale = max(dtype.scale for dtype in dtypes if isinstance(dtype, pl.Decimal))
         widths = [
             (d.precision or _WIDEST) - d.scale if isinstance(d, pl.Decimal) else _DIGITS for d in dtypes
@@ -463,7 +461,7 @@ def _is_decimal(term: _Term) -> bool:
 
 
 def _are_decimals(terms: Sequence[_Term]) -> bool:
-    """Tell whether numbers are computed with as decimals: one is, and none is a float."""
+    """Tell whether numbers are taken as decimals: one is, and none is a float, beside which all are, as in PostgreSQL."""
     floats = any(isinstance(term, Operand) and term.column.dtype.is_float() for term in terms)
     return any(map(_is_decimal, terms)) and not floats
 

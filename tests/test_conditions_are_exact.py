@@ -128,9 +128,18 @@ def test_decimals_are_not_computed_with(rows: cb.Database, where: str) -> None:
         rows.delete_where(Rows, where)
 
 
-@pytest.mark.parametrize("where", ["net = x", "x < rate", "coalesce(net, x) = 1"])
-def test_decimals_are_not_compared_with_floats(rows: cb.Database, where: str) -> None:
-    with pytest.raises(cb.ContractError, match="cannot be compared with each other exactly"):
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [("net < x", [1, 3]), ("x + net > 1", [1, 2]), ("x = small", []), ("coalesce(net, x) < 0", [3])],
+)
+def test_beside_a_float_decimals_are_floats(rows: cb.Database, where: str, found: list[int]) -> None:
+    """As in PostgreSQL itself."""
+    assert ids(rows, where) == found
+
+
+@pytest.mark.parametrize("where", ["net = text", "doc < rate"])
+def test_decimals_are_not_compared_with_text(rows: cb.Database, where: str) -> None:
+    with pytest.raises(cb.ContractError, match="cannot be compared with each other"):
         ids(rows, where)
 
 
