@@ -353,6 +353,17 @@ class Backend(ABC):
             points; ``known_as``, as of `known_as`; and ``indexed``, whether an index finds the rows that point.
         """
 
+    def unchecked_sql(self, name: TableName) -> str | None:  # noqa: ARG002
+        """Ask which references of a table were never checked for all of its rows.
+
+        Args:
+            name: the table.
+
+        Returns:
+            A query of one JSON list of lists of columns; None if any reference may not have been.
+        """
+        return None
+
     @abstractmethod
     def known_as(self, name: TableName) -> str:
         """Ask for a name that is a table's alone, however it is called.

@@ -127,6 +127,12 @@ _BLIND = sql.pinned(
     "WHERE f.conrelid [=] {0}::regclass AND f.contype [=] 'f' AND (pg_catalog.row_security_active(f.confrelid) "
     "OR NOT pg_catalog.has_any_column_privilege(f.confrelid, 'SELECT'))) AS blind"
 )
+_UNCHECKED = sql.pinned(
+    "SELECT coalesce(pg_catalog.json_agg((SELECT pg_catalog.json_agg(a.attname ORDER BY k.n) FROM "
+    "pg_catalog.unnest(f.conkey) WITH ORDINALITY AS k (num, n) JOIN pg_catalog.pg_attribute AS a "
+    "ON a.attrelid [=] f.conrelid AND a.attnum [=] k.num)), '[]')::text AS found FROM pg_catalog.pg_constraint AS f "
+    "WHERE f.conrelid [=] {0}::regclass AND f.contype [=] 'f' AND NOT f.convalidated"
+)
 _KIND = sql.pinned(
     "(SELECT c.relkind::text FROM pg_catalog.pg_class AS c WHERE c.oid [=] {0}::regclass) AS kind"
 )
@@ -517,6 +523,17 @@ class Postgres(Backend):
             A query: ``found``, a JSON list.
         """
         return pointing_sql(self.table(name))
+
+    def unchecked_sql(self, name: TableName) -> str | None:
+        """Ask which references of a table are ``NOT VALID``.
+
+        Args:
+            name: the table.
+
+        Returns:
+            A query of one JSON list of lists of columns.
+        """
+        return _UNCHECKED.format(sql.literal(self.table(name)))
 
     def known_as(self, name: TableName) -> str:
         """Ask for a name that is a table's alone.

@@ -21,6 +21,7 @@ from crave_bulk.pipeline.images import Expected
 from crave_bulk.pipeline.interplay import Interplay
 from crave_bulk.pipeline.job import Job, Others
 from crave_bulk.pipeline.narrower import narrowed
+from crave_bulk.pipeline.orphaned import orphaned_note
 from crave_bulk.pipeline.pointers import Pointed
 from crave_bulk.pipeline.stage import STAGE, with_keys, without
 from crave_bulk.pipeline.staging import Staging
@@ -632,6 +633,8 @@ class Attempt:
     def _before(self, candidates: pl.DataFrame) -> pl.DataFrame | None:
         """Read what stands in the table for the rows that may be written, and what may change with them, if it is wanted."""
         before = self._stands_there(candidates)
+        if before is not None and self.images and self.job.kind == "delete":
+            self.verdict.note(orphaned_note(self.session, self.images.wire, before))
         if before is not None and self.images and self._followed and self.job.kind in ("merge", "update"):
             try:
                 self.images.moving(before, self.job.columns.update)

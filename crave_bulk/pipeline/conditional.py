@@ -20,6 +20,7 @@ from crave_bulk.pipeline.facts import Facts, facts_of
 from crave_bulk.pipeline.images import Images
 from crave_bulk.pipeline.intake import moment, typed_as_given
 from crave_bulk.pipeline.narrower import narrowed
+from crave_bulk.pipeline.orphaned import orphaned_note
 from crave_bulk.pipeline.pointers import check_values
 from crave_bulk.pipeline.stage import Wire
 from crave_bulk.pipeline.staging import Staging
@@ -286,6 +287,8 @@ def _before(
     try:
         _must_be_found(turn.session, images.wire, statement)
         before = images.before_where(statement.where, statement.chosen, deletes=not statement.remain)
+        if not statement.remain:
+            verdict.note(orphaned_note(turn.session, images.wire, before))
         if statement.sets and before.height and facts.followed:
             images.moving(before, statement.sets)
         return before
