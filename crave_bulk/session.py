@@ -107,6 +107,7 @@ class Session:
         self.broken = False
         self.watch = Watch()
         self.batches: list[Fate] = []
+        self._cause: DatabaseError | None = None  # why the transaction has ended by itself
         self.rivals: Callable[[], Sequence[Session]] = tuple
         self.beside: Callable[[], bool] = bool
         self._connection = connection
@@ -240,7 +241,8 @@ class Session:
                 self._roll_back(
                     [f"ROLLBACK TO SAVEPOINT {savepoint}", f"RELEASE SAVEPOINT {savepoint}"]
                     if depth and not self._crossed
-                    else ["ROLLBACK"]
+                    else ["ROLLBACK"],
+                    error,
                 )
             elif not isinstance(error, BulkError):
                 self.broken = True  # Ctrl-C: nobody knows whether the block was begun
@@ -322,7 +324,7 @@ class Session:
     def _check_process(self) -> None:
         forks.check_same(self._process, f"the session on {self.backend.label}")
 
-    def _roll_back(self, statements: list[str]) -> None:
+    def _roll_back(self, statements: list[str], error: BaseException) -> None:
         """Take the block back; a clean-up that does not come to its end gives up the connection.
 
         It never hides the first error.
@@ -333,12 +335,18 @@ class Session:
                 with self._cursor(statement, clean_up=True) as cursor:
                     cursor.execute(statement)
             self._failed, self.broken = False, not usable or self._crossed
+        if self.broken and self._cause is None and isinstance(error, DatabaseError):
+            self._cause = (
+                error  # such as RAISE(ROLLBACK) of a trigger, which leaves no savepoint to go back to
+            )
 
     def _ended(self) -> BulkError:
         """Build the error for a transaction that cannot go on."""
         why = (
             "one of its blocks was left before another that was begun within it, as generators do that take turns"
             if self._crossed
+            else f"the database refused a statement and rolled back everything ({self._cause.said})"
+            if self._cause is not None
             else "the database refused a statement or the connection was lost"
         )
         return DatabaseError(

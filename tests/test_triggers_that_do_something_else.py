@@ -148,3 +148,20 @@ def test_a_trigger_of_a_partition(server_db: cb.Database) -> None:
     assert report.counts == {"input": 1, "rejected": 1}
     assert ask(db, "SELECT count(*) AS n FROM log").item() == 0
     assert rows(db) == ALL
+
+
+def test_a_trigger_that_rolls_back_everything_is_named() -> None:
+    with cb.connect() as db:
+        run(
+            db,
+            "CREATE TABLE t (id bigint PRIMARY KEY, n bigint)",
+            "CREATE TRIGGER f BEFORE INSERT ON t WHEN NEW.n = 5 BEGIN SELECT RAISE(ROLLBACK, 'no fives'); END",
+        )
+        frame = pl.DataFrame({"id": [1, 2], "n": [1, 5]})
+        for verb in (db.insert, db.upsert):
+            with pytest.raises(
+                cb.DatabaseError, match=r"rolled back everything \(no fives\): nothing of it was written"
+            ):
+                verb("t", frame, on_reject="keep")
+        assert db.read("t").is_empty()
+        assert db.insert("t", frame.head(1)).counts == {"input": 1, "inserted": 1}
