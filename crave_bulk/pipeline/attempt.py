@@ -524,7 +524,8 @@ class Attempt:
                 # A trigger that leaves a row out may have done something else for it, which goes as the row does.
                 refusals = reasons.refusals(self.session, self.wire, self.job.frame, skipped, self.job.kind)
                 refused.failures.append(refusals)
-                raise _Again(refused, refused.rows, tried=True)
+                # What else was refused may have had to do with them, and is judged anew.
+                raise _Again(refused, set(skipped), tried=True)
             if errors and meets:
                 self._look(rows, settled, refused, errors)
 
