@@ -525,6 +525,9 @@ class Attempt:
                 refusals = reasons.refusals(self.session, self.wire, self.job.frame, skipped, self.job.kind)
                 refused.failures.append(refusals)
                 # What else was refused may have had to do with them, and is judged anew.
+                unsure = self._meeting().after(list(skipped))
+                for _, numbers in self._aside:
+                    numbers -= unsure
                 raise _Again(refused, set(skipped), tried=True)
             if errors and meets:
                 self._look(rows, settled, refused, errors)
