@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
@@ -94,3 +96,26 @@ def test_an_undo_sees_that_another_case_is_a_change(people: tuple[cb.Database, s
         session.execute(f"UPDATE people SET name = '{new}'")
     with pytest.raises(cb.UndoRefused):
         report.undo()
+
+
+@pytest.mark.parametrize("verb", ["insert", "upsert", "update", "sync", "delete"])
+@pytest.mark.parametrize("key", ["code", "code, n"])
+def test_a_declared_key_with_such_a_collation_is_refused(tmp_path: Path, verb: str, key: str) -> None:
+    class Codes(cb.Table):
+        code: str = cb.field(key=True)
+        n: int = cb.field(key="n" in key)
+        v: int
+
+        class Config:
+            name = "codes"
+
+    with cb.connect(f"sqlite:///{tmp_path}/t.db") as db:
+        with db.session() as session:
+            session.execute(
+                f"CREATE TABLE codes (code TEXT COLLATE NOCASE, n INT, v INT, PRIMARY KEY ({key}))"
+            )
+            session.execute("INSERT INTO codes VALUES ('ann', 1, 1)")
+        rows = pl.DataFrame({"code": ["ANN"], "n": [1], "v": [2]})
+        with pytest.raises(cb.ContractError, match="has a collation by which different texts are equal"):
+            getattr(db, verb)(Codes, rows)
+        assert db.read(Codes).rows() == [("ann", 1, 1)]

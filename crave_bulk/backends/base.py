@@ -389,8 +389,9 @@ class Backend(ABC):
             type that was declared; ``deferred``, whether constraints are checked at the commit; ``inherited``,
             whether other tables than its partitions inherit from it; ``lenient``, whether a constraint may leave
             rows out, or delete others, without an error; ``followed``, whether a reference to it may change with what it
-            points at (``ON UPDATE``); ``kind``, of which `not_tables` knows some; and ``blind``, a JSON list of the
-            references, by their columns, to tables of which the login may not see every row.
+            points at (``ON UPDATE``); ``kind``, of which `not_tables` knows some; ``blind``, a JSON list of the
+            references, by their columns, to tables of which the login may not see every row; and ``folds``, whether
+            the key has a collation by which different texts are equal.
         """
 
     def computed(self, operator: str, left: str, right: str, *, real: bool) -> str:  # noqa: ARG002 - SQLite minds it

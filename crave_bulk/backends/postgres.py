@@ -133,6 +133,10 @@ _UNCHECKED = sql.pinned(
     "ON a.attrelid [=] f.conrelid AND a.attnum [=] k.num)), '[]')::text AS found FROM pg_catalog.pg_constraint AS f "
     "WHERE f.conrelid [=] {0}::regclass AND f.contype [=] 'f' AND NOT f.convalidated"
 )
+_FOLDS = sql.pinned(
+    "EXISTS (SELECT 1 FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_collation AS l ON l.oid [=] a.attcollation "
+    "WHERE a.attrelid [=] {0}::regclass AND a.attname::text [=] ANY (ARRAY[{1}]::text[]) AND NOT l.collisdeterministic) AS folds"
+)
 _KIND = sql.pinned(
     "(SELECT c.relkind::text FROM pg_catalog.pg_class AS c WHERE c.oid [=] {0}::regclass) AS kind"
 )
@@ -558,7 +562,8 @@ class Postgres(Backend):
         table = sql.literal(self.table(contract.name))
         shown = (_WATCHED, _TRIGGERED, _DEFERRED, _INHERITED, _FOLLOWED, _KIND, _BLIND)
         facts = ", ".join(part.format(table) for part in shown)
-        return f"{facts}, {self._exact(contract, table)} AS exact, false AS lenient"
+        folds = _FOLDS.format(table, ", ".join(map(sql.literal, contract.key)))
+        return f"{facts}, {folds}, {self._exact(contract, table)} AS exact, false AS lenient"
 
     def _exact(self, contract: Contract, table: str) -> str:
         """Write whether a row will stand there as it is written; the partitions of a table have triggers of their own."""

@@ -495,11 +495,16 @@ class SQLite(Backend):
         exact = "false" if any(c.sql_type for c in contract.columns) else f"({found} AND NOT {triggered})"
         lenient = f"EXISTS (SELECT 1 FROM sqlite_master WHERE name = {table} COLLATE NOCASE AND sql LIKE '%CONFLICT%')"
         followed = "EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND sql LIKE '%ON UPDATE%')"
+        key = ", ".join(map(sql.literal, contract.key))
+        folds = (
+            f'EXISTS (SELECT 1 FROM pragma_index_list({table}) AS l JOIN pragma_index_xinfo(l.name) AS x WHERE l."unique" '
+            f"AND x.key AND x.coll <> 'BINARY' AND x.name IN ({key}))"
+        )
         kind = f"(SELECT type FROM sqlite_master WHERE name = {table} COLLATE NOCASE AND type IN ('table', 'view'))"
         return (
             f"{triggered} AS watched, {triggered} AS triggered, {exact} AS exact, false AS deferred, false AS inherited, "
             f"{lenient} AS lenient, {followed} AS followed, {kind} AS kind, "
-            "NULL AS blind"
+            f"NULL AS blind, {folds} AS folds"
         )
 
     def computed(self, operator: str, left: str, right: str, *, real: bool) -> str:

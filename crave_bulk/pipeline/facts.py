@@ -50,7 +50,7 @@ def facts_of(session: Session, wire: Wire, *, known: bool = False) -> Facts:
         The facts.
 
     Raises:
-        ContractError: it is no table, but a view or the like.
+        ContractError: it is no table, but a view or the like, or its key is no plain one.
         BulkError: the database refused.
     """
     backend = session.backend
@@ -61,6 +61,12 @@ def facts_of(session: Session, wire: Wire, *, known: bool = False) -> Facts:
     why = backend.not_tables.get(str(found["kind"]))
     if why:
         raise ContractError(f"{wire.contract.name} {why}; nothing was written")
+    if found["folds"]:
+        raise ContractError(
+            f"the key ({', '.join(wire.contract.key)}) of table {wire.contract.name} has a collation by which different texts "
+            "are equal, such as NOCASE, so a row cannot be found by it for certain: declare a key of another unique column; "
+            "nothing was written"
+        )
     backend.seen[wire.target] = facts = Facts(
         some=bool(found["some"]),
         watched=bool(found["watched"]),
